@@ -1,0 +1,121 @@
+//! Airflow versions and the three lines that behave alike.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The leading numeric triple of a version; suffixes such as `rc1`, `.post1` or `+local` are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// Decides the line.
+    pub major: u16,
+    /// Feature release.
+    pub minor: u16,
+    /// Patch release, 0 when absent.
+    pub patch: u16,
+}
+
+/// A family of Airflow releases that behave alike; rows of the role table name a range of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Line {
+    /// 1.10.x
+    V1,
+    /// 2.x
+    V2,
+    /// 3.x
+    V3,
+}
+
+impl Version {
+    /// A version from its numbers.
+    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch }
+    }
+
+    /// The line whose rows serve this version: anything before 2 is 1.10, anything from 3 on is 3.
+    pub const fn line(self) -> Line {
+        match self.major {
+            0 | 1 => Line::V1,
+            2 => Line::V2,
+            _ => Line::V3,
+        }
+    }
+}
+
+impl Line {
+    /// All lines, oldest first.
+    pub const ALL: [Self; 3] = [Self::V1, Self::V2, Self::V3];
+
+    /// The release of this line that the tests run against.
+    pub const fn tested(self) -> Version {
+        match self {
+            Self::V1 => Version::new(1, 10, 15),
+            Self::V2 => Version::new(2, 11, 2),
+            Self::V3 => Version::new(3, 3, 2),
+        }
+    }
+}
+
+/// The text does not begin with a number.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a version number")]
+pub struct NotAVersion(String);
+
+impl FromStr for Version {
+    type Err = NotAVersion;
+
+    fn from_str(text: &str) -> Result<Self, NotAVersion> {
+        let mut numbers = text.splitn(3, '.').map(|part| {
+            let digits: &str = part.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("");
+            digits.parse::<u16>().ok()
+        });
+        let major = numbers.next().flatten().ok_or_else(|| NotAVersion(text.to_owned()))?;
+        let minor = numbers.next().flatten().unwrap_or(0);
+        let patch = numbers.next().flatten().unwrap_or(0);
+        Ok(Self { major, minor, patch })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "1.10",
+            Self::V2 => "2",
+            Self::V3 => "3",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suffixes_are_ignored() {
+        for (text, version) in [
+            ("1.10.15", Version::new(1, 10, 15)),
+            ("2.11.2rc1", Version::new(2, 11, 2)),
+            ("3.3.2.post1", Version::new(3, 3, 2)),
+            ("3.3.2+local.5", Version::new(3, 3, 2)),
+            ("3.4.0.dev0", Version::new(3, 4, 0)),
+            ("3.4", Version::new(3, 4, 0)),
+            ("4", Version::new(4, 0, 0)),
+        ] {
+            assert_eq!(text.parse::<Version>().unwrap(), version, "{text}");
+        }
+        assert!("airflow".parse::<Version>().is_err());
+        assert!("".parse::<Version>().is_err());
+    }
+
+    #[test]
+    fn every_version_has_a_line() {
+        assert_eq!(Version::new(1, 10, 15).line(), Line::V1);
+        assert_eq!(Version::new(2, 4, 0).line(), Line::V2);
+        assert_eq!(Version::new(4, 0, 0).line(), Line::V3);
+    }
+}

@@ -1,0 +1,7 @@
+//! kube-airflow-init: a PID-1 entrypoint supervisor for Apache Airflow containers.
+
+pub mod airflow;
+pub mod broker;
+pub mod check;
+pub mod database;
+pub mod exit;
