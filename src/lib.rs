@@ -3,7 +3,12 @@
 pub mod airflow;
 pub mod broker;
 pub mod check;
+pub mod cli;
 pub mod database;
 pub mod env;
 pub mod exit;
+pub mod process;
+pub mod report;
 pub mod settings;
+pub mod supervisor;
+pub mod telemetry;
