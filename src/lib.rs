@@ -5,3 +5,7 @@ pub mod broker;
 pub mod check;
 pub mod database;
 pub mod exit;
+pub mod files;
+pub mod ini;
+pub mod percent;
+pub mod template;
