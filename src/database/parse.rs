@@ -10,7 +10,7 @@ struct Parts<'a> {
     user: Option<&'a str>,
     password: Option<&'a str>,
     host: &'a str,
-    port: &'a str,
+    port: Option<&'a str>,
     database: &'a str,
     query: &'a str,
 }
@@ -38,10 +38,12 @@ fn parts(rest: &str) -> Result<Parts<'_>, Error> {
     let (host, port) = match address.strip_prefix('[') {
         Some(inner) => {
             let (host, after) = inner.rsplit_once(']').ok_or(Error::Brackets)?;
-            let port = if after.is_empty() { "" } else { after.strip_prefix(':').ok_or(Error::Brackets)? };
-            (host, port)
+            if !after.is_empty() && !after.starts_with(':') {
+                return Err(Error::Brackets);
+            }
+            (host, after.strip_prefix(':'))
         }
-        None => address.split_once(':').unwrap_or((address, "")),
+        None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
     };
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     Ok(Parts { user, password, host, port, database: path.strip_prefix('/').unwrap_or(path), query })
@@ -64,7 +66,7 @@ fn credentials(rest: &str) -> (Option<&str>, Option<&str>, &str) {
 fn postgres(parts: &Parts<'_>) -> Result<Postgres, Error> {
     let mut server = Postgres {
         host: parts.host.to_owned(),
-        port: port(parts.port)?,
+        port: parts.port.map_or(Ok(Postgres::DEFAULT_PORT), port)?,
         user: parts.user.map(percent::decode).unwrap_or_default(),
         password: parts.password.map(|password| percent::decode(password).into()),
         name: percent::decode(parts.database),
@@ -93,7 +95,7 @@ fn hosts(server: &mut Postgres) -> Result<(), Error> {
             server.port = port(own)?;
         }
     }
-    if let Some(first) = ports.first() {
+    if let Some(first) = ports.first().filter(|port| !port.is_empty()) {
         server.port = port(first)?;
     }
     if hosts.len() <= 1 {
@@ -103,9 +105,6 @@ fn hosts(server: &mut Postgres) -> Result<(), Error> {
 }
 
 fn port(text: &str) -> Result<u16, Error> {
-    if text.is_empty() {
-        return Ok(Postgres::DEFAULT_PORT);
-    }
     text.parse().ok().filter(|port| *port != 0).ok_or(Error::Port)
 }
 

@@ -97,6 +97,7 @@ fn refusals_say_what_to_do_and_show_nothing() {
     assert_eq!(refused("mssql+pyodbc://u:hush@h/d"), Error::Unsupported("mssql".into()));
     assert_eq!(refused("postgresql://u:hu@sh@h/d"), Error::At);
     assert_eq!(refused("postgresql://u:hu:sh@h:x/d"), Error::Port);
+    assert_eq!(refused("postgresql://h:/d"), Error::Port);
     assert_eq!(refused("postgresql://h:0/d"), Error::Port);
     assert_eq!(refused("postgresql://h:65536/d"), Error::Port);
     assert_eq!(refused("postgresql://u:p@::1/d"), Error::Port);
