@@ -5,3 +5,5 @@ pub mod broker;
 pub mod check;
 pub mod database;
 pub mod exit;
+pub mod migrate;
+pub mod wait;
