@@ -1,4 +1,4 @@
-//! Where the metadata database is: a SQLAlchemy URL as data, and back. Pure; the connection is made in `check` and `migrate`.
+//! Where the metadata database is: a `SQLAlchemy` URL as data, and back. Pure; the connection is made in `check` and `migrate`.
 
 use secrecy::SecretString;
 use std::path::PathBuf;
