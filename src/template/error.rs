@@ -45,7 +45,7 @@ impl Error {
 
 impl Errors {
     /// The mistakes one by one.
-    pub fn iter(&self) -> std::slice::Iter<'_, Error> {
+    pub fn iter(&self) -> impl Iterator<Item = &Error> {
         self.0.iter()
     }
 
