@@ -26,6 +26,10 @@ pub(super) fn broker(url: &str) -> Result<Broker, Error> {
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (credentials, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    // urllib takes the first bracket anywhere before the path for that of an address.
+    if credentials.contains(['[', ']']) {
+        return Err(Error::Brackets);
+    }
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
     let (host, port) = address_parts(address)?;
     let tls = tls(secure, query);

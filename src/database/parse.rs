@@ -90,7 +90,7 @@ fn hosts(server: &mut Postgres) -> Result<(), Error> {
             Some((host, own)) if !own.contains(':') && !host.contains('/') => (host, own),
             _ => (first.as_str(), ""),
         };
-        server.host = host.to_owned();
+        host.clone_into(&mut server.host);
         if !own.is_empty() {
             server.port = port(own)?;
         }
