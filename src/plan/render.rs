@@ -117,12 +117,11 @@ fn value(name: &str, settings: &Settings) -> Option<Value> {
     };
     let broker = settings.broker.as_ref();
     let key = |key: &Option<SecretString>| key.as_ref().map(|key| Value::text(key.expose_secret()));
-    let pair = |user: &str, password: &str| Value::pair(format!("{user}:{password}"));
     let password = |p: &Postgres| p.password.as_ref().map(|p| p.expose_secret().to_owned()).unwrap_or_default();
     match name {
         "POSTGRES_HOST" => postgres.map(|p| host(&p.host)),
         "POSTGRES_PORT" => postgres.map(|p| Value::url(p.port.to_string())),
-        "POSTGRES_CREDS" => postgres.map(|p| pair(&p.user, &password(p))),
+        "POSTGRES_CREDS" => postgres.map(|p| Value::credentials(&p.user, &password(p))),
         "POSTGRES_USER" => postgres.map(|p| Value::part(&p.user)),
         "POSTGRES_PASSWORD" => postgres.map(|p| Value::part(password(p))),
         "POSTGRES_DB" => postgres.map(|p| Value::database(&p.name)),
@@ -132,7 +131,7 @@ fn value(name: &str, settings: &Settings) -> Option<Value> {
         }
         "RABBITMQ_HOST" => broker.map(|b| host(&b.host)),
         "RABBITMQ_PORT" => broker.map(|b| Value::url(b.port.to_string())),
-        "RABBITMQ_CREDS" => broker.map(|b| pair(&b.user, b.password.expose_secret())),
+        "RABBITMQ_CREDS" => broker.map(|b| Value::credentials(&b.user, b.password.expose_secret())),
         "RABBITMQ_VHOST" => broker.map(|b| Value::part(&b.vhost)),
         "BROKER_URL" => broker.map(|b| Value::url(b.to_url().expose_secret())),
         "FERNET_KEY" => key(&settings.fernet_key),
