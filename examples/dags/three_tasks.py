@@ -11,13 +11,16 @@ try:  # Airflow 3
 except ImportError:
     from airflow import DAG
 
-    NO_SCHEDULE = {"schedule_interval": None}
-    try:  # Airflow 2
+    try:  # Airflow 2, from 2.4
         from airflow.operators.bash import BashOperator
         from airflow.operators.python import PythonOperator
+
+        NO_SCHEDULE = {"schedule": None}
     except ImportError:  # Airflow 1.10
         from airflow.operators.bash_operator import BashOperator
         from airflow.operators.python_operator import PythonOperator
+
+        NO_SCHEDULE = {"schedule_interval": None}
 
 
 def extract():
