@@ -4,4 +4,6 @@ pub mod airflow;
 pub mod broker;
 pub mod check;
 pub mod database;
+pub mod env;
 pub mod exit;
+pub mod settings;

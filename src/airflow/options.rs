@@ -1,1 +1,141 @@
-//! To be written.
+//! The configuration options of Airflow that this program reads or sets, and where each version keeps them.
+
+use super::version::Version;
+
+/// An option of airflow.cfg that may have moved between sections.
+#[derive(Debug)]
+pub struct Opt {
+    /// Where it lives: (first version, section, key), oldest first. Older places stay readable for Airflow.
+    pub homes: &'static [(Version, &'static str, &'static str)],
+    /// Airflow also reads `AIRFLOW__…_CMD` and `AIRFLOW__…_SECRET` for it, and we read `AIRFLOW__…_FILE`.
+    pub sensitive: bool,
+}
+
+const ALWAYS: Version = Version::new(0, 0, 0);
+const THREE: Version = Version::new(3, 0, 0);
+
+const fn plain(homes: &'static [(Version, &'static str, &'static str)]) -> Opt {
+    Opt { homes, sensitive: false }
+}
+
+const fn sensitive(homes: &'static [(Version, &'static str, &'static str)]) -> Opt {
+    Opt { homes, sensitive: true }
+}
+
+/// How tasks are run.
+pub const EXECUTOR: Opt = plain(&[(ALWAYS, "core", "executor")]);
+/// URL of the metadata database (SQLAlchemy).
+pub const DATABASE_URL: Opt =
+    sensitive(&[(ALWAYS, "core", "sql_alchemy_conn"), (Version::new(2, 3, 0), "database", "sql_alchemy_conn")]);
+/// URL of the broker (kombu).
+pub const BROKER_URL: Opt = sensitive(&[(ALWAYS, "celery", "broker_url")]);
+/// URL of Celery's result backend; from 2 on Airflow derives it from the database.
+pub const RESULT_BACKEND: Opt = sensitive(&[(ALWAYS, "celery", "result_backend")]);
+/// Key that encrypts connections and variables.
+pub const FERNET_KEY: Opt = sensitive(&[(ALWAYS, "core", "fernet_key")]);
+/// Key that signs sessions and the requests for task logs.
+pub const SECRET_KEY: Opt =
+    sensitive(&[(ALWAYS, "webserver", "secret_key"), (Version::new(3, 0, 2), "api", "secret_key")]);
+/// Key that signs the tokens of the task API.
+pub const JWT_SECRET: Opt = sensitive(&[(THREE, "api_auth", "jwt_secret")]);
+/// Whether the example DAGs are shown.
+pub const LOAD_EXAMPLES: Opt = plain(&[(ALWAYS, "core", "load_examples")]);
+/// Public address of the UI, with its path prefix.
+pub const BASE_URL: Opt = plain(&[(ALWAYS, "webserver", "base_url"), (THREE, "api", "base_url")]);
+/// Port of the UI.
+pub const WEB_PORT: Opt = plain(&[(ALWAYS, "webserver", "web_server_port"), (THREE, "api", "port")]);
+/// Where workers find the task API.
+pub const EXECUTION_API_URL: Opt = plain(&[(THREE, "core", "execution_api_server_url")]);
+/// Path prefix of flower.
+pub const FLOWER_URL_PREFIX: Opt = plain(&[(ALWAYS, "celery", "flower_url_prefix")]);
+/// Whether Celery speaks TLS to the broker with the files below.
+pub const SSL_ACTIVE: Opt = plain(&[(ALWAYS, "celery", "ssl_active")]);
+/// Certificate authorities for the broker, PEM.
+pub const SSL_CACERT: Opt = plain(&[(ALWAYS, "celery", "ssl_cacert")]);
+/// Client certificate for the broker, PEM.
+pub const SSL_CERT: Opt = plain(&[(ALWAYS, "celery", "ssl_cert")]);
+/// Client key for the broker, PEM.
+pub const SSL_KEY: Opt = plain(&[(ALWAYS, "celery", "ssl_key")]);
+/// Class that decides who may log in.
+pub const AUTH_MANAGER: Opt = plain(&[(Version::new(2, 7, 0), "core", "auth_manager")]);
+/// Users of the simple auth manager, `name:role` separated by commas.
+pub const SIMPLE_AUTH_USERS: Opt = plain(&[(THREE, "core", "simple_auth_manager_users")]);
+/// File with the passwords of the simple auth manager.
+pub const SIMPLE_AUTH_PASSWORDS: Opt = plain(&[(THREE, "core", "simple_auth_manager_passwords_file")]);
+/// Whether the simple auth manager lets everybody in as an administrator.
+pub const SIMPLE_AUTH_ALL_ADMINS: Opt = plain(&[(THREE, "core", "simple_auth_manager_all_admins")]);
+/// Classes of further database managers that `airflow db migrate` runs.
+pub const EXTERNAL_DB_MANAGERS: Opt = plain(&[(THREE, "database", "external_db_managers")]);
+
+/// All options, for tests and pages that walk them.
+pub const ALL: &[&Opt] = &[
+    &EXECUTOR,
+    &DATABASE_URL,
+    &BROKER_URL,
+    &RESULT_BACKEND,
+    &FERNET_KEY,
+    &SECRET_KEY,
+    &JWT_SECRET,
+    &LOAD_EXAMPLES,
+    &BASE_URL,
+    &WEB_PORT,
+    &EXECUTION_API_URL,
+    &FLOWER_URL_PREFIX,
+    &SSL_ACTIVE,
+    &SSL_CACERT,
+    &SSL_CERT,
+    &SSL_KEY,
+    &AUTH_MANAGER,
+    &SIMPLE_AUTH_USERS,
+    &SIMPLE_AUTH_PASSWORDS,
+    &SIMPLE_AUTH_ALL_ADMINS,
+    &EXTERNAL_DB_MANAGERS,
+];
+
+impl Opt {
+    /// Section and key under which `version` reads the option, or `None` when it does not have it.
+    pub fn home(&self, version: Version) -> Option<(&'static str, &'static str)> {
+        self.places(version).next()
+    }
+
+    /// All places that `version` reads, the present one first, then the older names in Airflow's order of preference.
+    pub fn places(&self, version: Version) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.homes.iter().rev().filter(move |(since, _, _)| *since <= version).map(|(_, section, key)| (*section, *key))
+    }
+
+    /// The environment variable that sets the option on `version`.
+    pub fn variable(&self, version: Version) -> Option<String> {
+        self.home(version).map(|(section, key)| variable(section, key))
+    }
+}
+
+/// `AIRFLOW__SECTION__KEY`: a dot in the section becomes an underscore, all letters are capitals.
+pub fn variable(section: &str, key: &str) -> String {
+    format!("AIRFLOW__{}__{}", section.replace('.', "_").to_uppercase(), key.to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::airflow::version::Line;
+
+    #[test]
+    fn an_option_is_set_under_the_name_that_the_version_reads() {
+        for (version, name) in [
+            (Version::new(1, 10, 15), "AIRFLOW__CORE__SQL_ALCHEMY_CONN"),
+            (Version::new(2, 2, 5), "AIRFLOW__CORE__SQL_ALCHEMY_CONN"),
+            (Version::new(2, 11, 2), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"),
+            (Version::new(3, 3, 2), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"),
+        ] {
+            assert_eq!(DATABASE_URL.variable(version).unwrap(), name);
+        }
+        assert_eq!(JWT_SECRET.variable(Line::V2.tested()), None);
+    }
+
+    #[test]
+    fn homes_are_in_the_order_of_versions() {
+        for opt in ALL {
+            assert!(opt.homes.is_sorted_by_key(|home| home.0), "{opt:?}");
+        }
+    }
+}

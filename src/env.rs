@@ -1,0 +1,194 @@
+//! Every environment variable that this program knows, one documented constant each, and the way they are read.
+//!
+//! `docs/variables.md` is generated from this list.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+/// Whose name a variable is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Ours: begins with `KUBE_AIRFLOW_`.
+    Ours,
+    /// Known from mumoshu/kube-airflow and its forks.
+    Seed,
+    /// Known from puckel/docker-airflow.
+    Puckel,
+    /// Known from the official image.
+    Official,
+    /// Airflow's own.
+    Airflow,
+}
+
+/// What a variable may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// Any text that must never be printed. `NAME_FILE` may name a file that holds it instead.
+    Secret,
+}
+
+/// One variable.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Whose name it is.
+    pub origin: Origin,
+    /// Whether it is a secret.
+    pub kind: Kind,
+    /// The value when it is unset, in words.
+    pub default: &'static str,
+    /// What it does, one sentence for the reference page.
+    pub doc: &'static str,
+}
+
+macro_rules! variables {
+    ($($(#[$meta:meta])* $id:ident = $name:literal, $origin:ident, $kind:ident, $default:literal, $doc:literal;)*) => {
+        $(
+            #[doc = $doc]
+            pub const $id: Variable =
+                Variable { name: $name, origin: Origin::$origin, kind: Kind::$kind, default: $default, doc: $doc };
+        )*
+        /// All variables, in the order of the reference page.
+        pub const ALL: &[&Variable] = &[$(&$id),*];
+    };
+}
+
+variables! {
+    POSTGRES_HOST = "POSTGRES_HOST", Seed, Text, "unset",
+        "Host name, address or socket folder of the metadata database.";
+    POSTGRES_PORT = "POSTGRES_PORT", Seed, Text, "5432",
+        "Its port. The value `tcp://…` of a Kubernetes service link is ignored.";
+    POSTGRES_CREDS = "POSTGRES_CREDS", Seed, Secret, "unset",
+        "User and password as `user:password`; the first colon separates them. Instead of the next two.";
+    POSTGRES_USER = "POSTGRES_USER", Seed, Text, "unset",
+        "Database user.";
+    POSTGRES_PASSWORD = "POSTGRES_PASSWORD", Seed, Secret, "no password",
+        "Database password, as it is: nothing in it needs escaping.";
+    POSTGRES_DB = "POSTGRES_DB", Seed, Text, "airflow",
+        "Name of the database.";
+    POSTGRES_EXTRAS = "POSTGRES_EXTRAS", Puckel, Text, "none",
+        "Query string of the database URL, for example `?sslmode=verify-full&sslrootcert=/ca.pem`.";
+    KUBE_AIRFLOW_DATABASE_DIRECT = "KUBE_AIRFLOW_DATABASE_DIRECT", Ours, Text, "the database itself",
+        "`host:port` of the Postgres server behind a pooler; migrations take their lock there.";
+    RABBITMQ_HOST = "RABBITMQ_HOST", Seed, Text, "unset",
+        "Host name or address of the broker.";
+    RABBITMQ_PORT = "RABBITMQ_PORT", Seed, Text, "5672, with TLS 5671",
+        "Its port. The value `tcp://…` of a Kubernetes service link is ignored.";
+    RABBITMQ_CREDS = "RABBITMQ_CREDS", Seed, Secret, "unset",
+        "User and password of the broker as `user:password`; the first colon separates them.";
+    RABBITMQ_VHOST = "RABBITMQ_VHOST", Seed, Text, "/",
+        "Virtual host of the broker.";
+    KUBE_AIRFLOW_RABBITMQ_TLS = "KUBE_AIRFLOW_RABBITMQ_TLS", Ours, Text, "false",
+        "Whether the broker is spoken to with TLS.";
+    KUBE_AIRFLOW_RABBITMQ_CA = "KUBE_AIRFLOW_RABBITMQ_CA", Ours, Text, "the system's",
+        "File with the certificate authorities of the broker, PEM. Implies TLS.";
+    FERNET_KEY = "FERNET_KEY", Seed, Secret, "unset",
+        "Key that encrypts connections and variables; the same on all pods.";
+    KUBE_AIRFLOW_API_SECRET_KEY = "KUBE_AIRFLOW_API_SECRET_KEY", Ours, Secret, "unset",
+        "Key that signs sessions and requests for task logs; the same on all pods.";
+    KUBE_AIRFLOW_JWT_SECRET = "KUBE_AIRFLOW_JWT_SECRET", Ours, Secret, "unset",
+        "Key that signs task tokens from Airflow 3 on; the same on all pods.";
+    KUBE_AIRFLOW_API_URL = "KUBE_AIRFLOW_API_URL", Ours, Text, "unset",
+        "Address of the api-server as other pods reach it, from Airflow 3 on: `http://webserver:8080`.";
+    KUBE_AIRFLOW_EXECUTOR = "KUBE_AIRFLOW_EXECUTOR", Ours, Text, "see EXECUTOR",
+        "Same as EXECUTOR.";
+    EXECUTOR = "EXECUTOR", Puckel, Text, "Celery with a broker, Local with Postgres only, else the line's default on SQLite",
+        "How tasks run: `Celery`, `Local`, `Sequential`, or a class name that Airflow knows.";
+    LOAD_DAGS_EXAMPLES = "LOAD_DAGS_EXAMPLES", Seed, Text, "false",
+        "Whether Airflow's example DAGs are loaded.";
+    LOAD_EX = "LOAD_EX", Puckel, Text, "n",
+        "Same as LOAD_DAGS_EXAMPLES.";
+    AIRFLOW_URL_PREFIX = "AIRFLOW_URL_PREFIX", Seed, Text, "none",
+        "Path under which the UI is served, for example `/airflow`.";
+    FLOWER_URL_PREFIX = "FLOWER_URL_PREFIX", Seed, Text, "none",
+        "Path under which flower is served, for example `/flower`.";
+    TRY_LOOP = "TRY_LOOP", Seed, Text, "see KUBE_AIRFLOW_WAIT_TIMEOUT",
+        "Number of tries of five seconds each that a wait may take.";
+    KUBE_AIRFLOW_WAIT_TIMEOUT = "KUBE_AIRFLOW_WAIT_TIMEOUT", Ours, Text, "5m",
+        "How long to wait for the database and the broker, for example `90s` or `10m`.";
+    KUBE_AIRFLOW_MIGRATE = "KUBE_AIRFLOW_MIGRATE", Ours, Text, "auto",
+        "`auto`: one process migrates, the others wait; `wait`: only wait until somebody did; `off`: do not look.";
+    KUBE_AIRFLOW_MIGRATE_TIMEOUT = "KUBE_AIRFLOW_MIGRATE_TIMEOUT", Ours, Text, "20m",
+        "How long a migration, or the wait for one, may take.";
+    AIRFLOW_DB_MIGRATE = "_AIRFLOW_DB_MIGRATE", Official, Text, "unset",
+        "`true` is KUBE_AIRFLOW_MIGRATE=auto, `false` is KUBE_AIRFLOW_MIGRATE=wait.";
+    KUBE_AIRFLOW_TEMPLATE = "KUBE_AIRFLOW_TEMPLATE", Ours, Text, "none",
+        "File that is rendered to airflow.cfg: every `{{ NAME }}` is replaced.";
+    KUBE_AIRFLOW_AIRFLOW = "KUBE_AIRFLOW_AIRFLOW", Ours, Text, "`airflow` from PATH",
+        "The `airflow` program to run.";
+    KUBE_AIRFLOW_GRACE = "KUBE_AIRFLOW_GRACE", Ours, Text, "25s; a worker has no limit",
+        "Time between the first stop signal and KILL; set it a little below terminationGracePeriodSeconds.";
+    KUBE_AIRFLOW_LOG_FORMAT = "KUBE_AIRFLOW_LOG_FORMAT", Ours, Text, "text",
+        "Format of our own log lines: `text` or `json`.";
+    KUBE_AIRFLOW_LOG_LEVEL = "KUBE_AIRFLOW_LOG_LEVEL", Ours, Text, "info",
+        "`error`, `warn`, `info` or `debug`.";
+    AIRFLOW_HOME = "AIRFLOW_HOME", Airflow, Text, "~/airflow",
+        "Airflow's folder.";
+    AIRFLOW_CONFIG = "AIRFLOW_CONFIG", Airflow, Text, "$AIRFLOW_HOME/airflow.cfg",
+        "Airflow's configuration file, and where the template is rendered to.";
+}
+
+/// Where variables come from: the process, or a map in tests.
+pub trait Vars {
+    /// The value of one variable.
+    fn get(&self, name: &str) -> Option<OsString>;
+    /// All of them, in the order of their names.
+    fn all(&self) -> BTreeMap<OsString, OsString>;
+}
+
+/// The environment of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Process;
+
+impl Vars for Process {
+    fn get(&self, name: &str) -> Option<OsString> {
+        std::env::var_os(name)
+    }
+
+    fn all(&self) -> BTreeMap<OsString, OsString> {
+        std::env::vars_os().collect()
+    }
+}
+
+impl Vars for BTreeMap<OsString, OsString> {
+    fn get(&self, name: &str) -> Option<OsString> {
+        Self::get(self, OsStr::new(name)).cloned()
+    }
+
+    fn all(&self) -> BTreeMap<OsString, OsString> {
+        self.clone()
+    }
+}
+
+/// Whether a value is what Kubernetes writes into `NAME_PORT` for a Service called `name` (a service link).
+pub fn is_service_link(name: &str, value: &OsStr) -> bool {
+    let scheme = |text: &str| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
+    name.ends_with("_PORT") && value.to_str().is_some_and(scheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_ours_carry_the_prefix() {
+        let names: BTreeSet<_> = ALL.iter().map(|variable| variable.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for variable in ALL {
+            assert_eq!(variable.origin == Origin::Ours, variable.name.starts_with("KUBE_AIRFLOW_"), "{variable:?}");
+            assert!(variable.doc.ends_with('.'), "{variable:?}");
+        }
+    }
+
+    #[test]
+    fn service_links_are_recognised_by_name_and_value() {
+        assert!(is_service_link("POSTGRES_PORT", OsStr::new("tcp://10.0.0.1:5432")));
+        assert!(is_service_link("FLOWER_PORT", OsStr::new("udp://10.0.0.1:5555")));
+        assert!(!is_service_link("POSTGRES_PORT", OsStr::new("5432")));
+        assert!(!is_service_link("BROKER_URL", OsStr::new("tcp://10.0.0.1:5432")));
+    }
+}

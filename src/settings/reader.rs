@@ -1,0 +1,297 @@
+//! Typed reading of single variables; what is wrong is collected, not returned.
+
+use super::problem::{Problem, Problems};
+use crate::env::{self, Kind, Variable, Vars};
+use secrecy::{ExposeSecret, SecretString};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Reads variables and remembers every problem. An empty value counts as unset, as in every shell entrypoint.
+pub struct Reader<'a> {
+    vars: &'a dyn Vars,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `vars`.
+    pub fn new(vars: &'a dyn Vars) -> Self {
+        Self { vars, problems: Vec::new() }
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// All problems, when there is one.
+    pub fn finish(self) -> Result<(), Problems> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+    }
+
+    /// Remembers a problem of `variable`.
+    pub fn problem(&mut self, variable: &Variable, wrong: impl Into<String>, fix: impl Into<String>) {
+        self.problems.push(Problem::new(variable.name, wrong, fix));
+    }
+
+    /// The value as text. A service link counts as unset.
+    pub fn text(&mut self, variable: &Variable) -> Option<String> {
+        self.raw(variable.name).filter(|text| !env::is_service_link(variable.name, text.as_ref()))
+    }
+
+    fn raw(&mut self, name: &str) -> Option<String> {
+        match self.vars.get(name)?.into_string() {
+            Ok(text) if text.is_empty() => None,
+            Ok(text) => Some(text),
+            Err(_) => {
+                self.problems.push(Problem::new(
+                    name,
+                    "is not valid UTF-8",
+                    "Airflow could not read it either: re-encode the value",
+                ));
+                None
+            }
+        }
+    }
+
+    /// A secret, from the variable or from the file that `NAME_FILE` names; one final newline of the file is dropped.
+    pub fn secret(&mut self, variable: &Variable) -> Option<SecretString> {
+        debug_assert_eq!(variable.kind, Kind::Secret);
+        let file_name = format!("{}_FILE", variable.name);
+        let direct = self.raw(variable.name);
+        let Some(path) = self.raw(&file_name) else { return direct.map(SecretString::from) };
+        if direct.is_some() {
+            let wrong = format!("and {} are both set", variable.name);
+            self.problems.push(Problem::new(file_name, wrong, "keep one of the two"));
+            return None;
+        }
+        match std::fs::read(&path) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(mut text) => {
+                    if text.ends_with('\n') {
+                        text.pop();
+                        if text.ends_with('\r') {
+                            text.pop();
+                        }
+                    }
+                    if text.is_empty() {
+                        self.problems.push(Problem::new(
+                            file_name,
+                            format!("names {path}, which is empty"),
+                            "write the secret into the file",
+                        ));
+                        return None;
+                    }
+                    Some(text.into())
+                }
+                Err(_) => {
+                    self.problems.push(Problem::new(
+                        file_name,
+                        format!("names {path}, which is not valid UTF-8"),
+                        "re-encode the file",
+                    ));
+                    None
+                }
+            },
+            Err(error) => {
+                let wrong = format!("names {path}, which cannot be read: {}", reason(&error));
+                self.problems.push(Problem::new(file_name, wrong, "check the mount and the permissions"));
+                None
+            }
+        }
+    }
+
+    /// `user:password`, split at the first colon.
+    pub fn pair(&mut self, variable: &Variable) -> Option<(String, Option<SecretString>)> {
+        let secret = self.secret(variable)?;
+        match secret.expose_secret().split_once(':') {
+            Some((user, password)) if !user.is_empty() => Some((user.to_owned(), Some(password.to_owned().into()))),
+            _ => {
+                self.problem(
+                    variable,
+                    "is not user:password",
+                    "write the user name, a colon and the password, without any escaping",
+                );
+                None
+            }
+        }
+    }
+
+    /// A path.
+    pub fn path(&mut self, variable: &Variable) -> Option<PathBuf> {
+        self.text(variable).map(PathBuf::from)
+    }
+
+    /// `$HOME`.
+    pub fn home(&mut self) -> Option<PathBuf> {
+        self.raw("HOME").map(PathBuf::from)
+    }
+
+    /// A host name or address: no scheme, no port, no user.
+    pub fn host(&mut self, variable: &Variable) -> Option<String> {
+        let text = self.text(variable)?;
+        let fix = "write a host name or an address alone; the port has a variable of its own";
+        if text.contains("://") {
+            self.problem(variable, "is a URL", fix);
+        } else if text.contains(|c: char| c.is_whitespace() || c.is_control() || "@?#".contains(c)) {
+            self.problem(variable, "holds a character that no host name has", fix);
+        } else if !text.starts_with('/') && text.contains('/') {
+            self.problem(variable, "holds a `/`", fix);
+        } else if text.matches(':').count() == 1 {
+            self.problem(variable, "holds a port", fix);
+        } else {
+            return Some(text.trim_start_matches('[').trim_end_matches(']').to_owned());
+        }
+        None
+    }
+
+    /// A TCP port.
+    pub fn port(&mut self, variable: &Variable) -> Option<u16> {
+        self.number(variable, 1..=65535).and_then(|n| u16::try_from(n).ok())
+    }
+
+    /// A whole number within `range`.
+    pub fn number(&mut self, variable: &Variable, range: RangeInclusive<u64>) -> Option<u64> {
+        let text = self.text(variable)?;
+        let number = text.trim().parse::<u64>().ok().filter(|n| range.contains(n));
+        if number.is_none() {
+            let wrong = format!("is not a whole number from {} to {}", range.start(), range.end());
+            self.problem(variable, wrong, "correct it or leave it unset");
+        }
+        number
+    }
+
+    /// A duration: `500ms`, `30s`, `10m`, `1h`, or plain seconds.
+    pub fn duration(&mut self, variable: &Variable) -> Option<Duration> {
+        let text = self.text(variable)?;
+        let duration = parse_duration(text.trim());
+        if duration.is_none() {
+            self.problem(variable, "is not a duration", "write it like `90s`, `10m`, `1h` or as a number of seconds");
+        }
+        duration
+    }
+
+    /// true or false.
+    pub fn switch(&mut self, variable: &Variable) -> Option<bool> {
+        match self.text(variable)?.trim().to_ascii_lowercase().as_str() {
+            "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
+            "false" | "f" | "no" | "n" | "off" | "0" => Some(false),
+            _ => {
+                self.problem(variable, "is neither true nor false", "write `true` or `false`");
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub fn choice(&mut self, variable: &Variable, words: &[&'static str]) -> Option<&'static str> {
+        let text = self.text(variable)?;
+        let word = words.iter().copied().find(|word| text.trim().eq_ignore_ascii_case(word));
+        if word.is_none() {
+            self.problem(variable, format!("is none of {}", words.join(", ")), "write one of these words");
+        }
+        word
+    }
+
+    /// An `http` or `https` address without query; a trailing slash is dropped.
+    pub fn url(&mut self, variable: &Variable) -> Option<String> {
+        let text = self.text(variable)?;
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let bad = |c: char| c.is_whitespace() || c.is_control() || "?#@".contains(c);
+        if rest.is_none_or(|rest| rest.trim_end_matches('/').is_empty() || rest.contains(bad)) {
+            self.problem(
+                variable,
+                "is not a plain http:// or https:// address",
+                "write it like `http://webserver:8080`",
+            );
+            return None;
+        }
+        Some(text.trim_end_matches('/').to_owned())
+    }
+
+    /// A path prefix: empty, or `/` and something without a slash at the end.
+    pub fn prefix(&mut self, variable: &Variable) -> Option<String> {
+        let text = self.text(variable)?;
+        let bad = |c: char| c.is_whitespace() || c.is_control() || "?#%".contains(c);
+        if text.contains("://") || text.contains(bad) {
+            self.problem(variable, "is not a path", "write it like `/airflow`");
+            return None;
+        }
+        let path = text.trim_matches('/');
+        Some(if path.is_empty() { String::new() } else { format!("/{path}") })
+    }
+
+    /// A query string, with or without its `?`, as decoded pairs.
+    pub fn query(&mut self, variable: &Variable) -> Option<Vec<(String, String)>> {
+        let text = self.text(variable)?;
+        let mut pairs = Vec::new();
+        for part in text.trim().trim_start_matches('?').split('&').filter(|part| !part.is_empty()) {
+            let decode = |text: &str| {
+                percent_encoding::percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+            };
+            match part.split_once('=').map(|(key, value)| (decode(key), decode(value))) {
+                Some((Some(key), Some(value))) if !key.is_empty() => pairs.push((key, value)),
+                _ => {
+                    self.problem(
+                        variable,
+                        "is not a query string",
+                        "write it like `?sslmode=require&connect_timeout=5`",
+                    );
+                    return None;
+                }
+            }
+        }
+        Some(pairs)
+    }
+
+    /// Two names for the same thing may both be set only when they say the same.
+    pub fn agree<T: PartialEq>(&mut self, one: &Variable, a: Option<T>, other: &Variable, b: Option<T>) {
+        if let (Some(a), Some(b)) = (a, b)
+            && a != b
+        {
+            self.one_of(one, true, other, true);
+        }
+    }
+
+    /// Two variables that exclude each other.
+    pub fn one_of(&mut self, one: &Variable, first: bool, other: &Variable, second: bool) {
+        if first && second {
+            self.problem(one, format!("and {} say different things", other.name), "keep one of the two");
+        }
+    }
+}
+
+/// `500ms`, `30s`, `10m`, `1h`, `2d` or plain seconds; at most a year.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let duration = match &text[digits..] {
+        "ms" => Duration::from_millis(number),
+        "" | "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3600)?),
+        "d" => Duration::from_secs(number.checked_mul(86400)?),
+        _ => return None,
+    };
+    (duration <= Duration::from_secs(366 * 86400)).then_some(duration)
+}
+
+/// The operating system's words without Rust's ` (os error 2)`.
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_and_a_limit() {
+        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_duration("90"), Some(Duration::from_secs(90)));
+        assert_eq!(parse_duration("10m"), Some(Duration::from_secs(600)));
+        assert_eq!(parse_duration("0"), Some(Duration::ZERO));
+        for bad in ["", "m", "-1s", "1.5s", "10 m", "18446744073709551615h", "99999999999", "1w"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+}
