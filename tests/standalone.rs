@@ -1,5 +1,7 @@
 //! `standalone` with nothing but an empty folder: SQLite, `LocalExecutor`, keys and a password of its own.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
 mod stack;
 
 use nix::sys::signal::{Signal, kill};
@@ -45,7 +47,7 @@ fn standalone_runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys(
     let api = ui(&mut stack, port, &home);
     let kept = kept(&stack, &home);
     runs_to_success(&mut stack, &api, "first");
-    a_killed_child_comes_back_alone(&mut stack);
+    a_killed_child_comes_back_alone(&mut stack, &api);
     assert_eq!(stack.stop(Signal::SIGINT), [], "every child was asked to stop and did");
     assert_eq!(stack.left_over(), Vec::<String>::new());
 
@@ -61,7 +63,7 @@ fn standalone_runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys(
 fn ui(stack: &mut Stack, port: u16, home: &Path) -> Api {
     let mut api = Api::new(port);
     poll("the UI answers", || {
-        stack.all_running()?;
+        stack.all_running();
         api.json("/api/v2/version", None)
     });
     let passwords = passwords_file(home);
@@ -100,33 +102,40 @@ fn kept(stack: &Stack, home: &Path) -> Kept {
 
 fn runs_to_success(stack: &mut Stack, api: &Api, run: &str) {
     poll("the example DAG is known", || {
-        stack.all_running()?;
+        stack.all_running();
         api.json("/api/v2/dags/three_tasks", None)
     });
     let runs = "/api/v2/dags/three_tasks/dagRuns";
     api.json(runs, Some(&json!({ "dag_run_id": run, "logical_date": null }))).unwrap();
     poll("the run has ended", || {
-        stack.all_running()?;
+        stack.all_running();
         let state = api.json(&format!("{runs}/{run}"), None)?["state"].clone();
         assert_ne!(state, "failed");
         if state == "success" { Ok(()) } else { Err(state.to_string()) }
     });
 }
 
-fn a_killed_child_comes_back_alone(stack: &mut Stack) {
+fn a_killed_child_comes_back_alone(stack: &mut Stack, api: &Api) {
+    let parsed = || Ok::<_, String>(api.json("/api/v2/dags/three_tasks", None)?["last_parsed_time"].clone());
+    let parsed_before = parsed().unwrap();
     let init = stack.init("standalone").pid().as_raw();
-    let before = ROLES.map(|role| child(init, role).unwrap());
+    let before = ROLES.map(|role| child(init, role).unwrap_or_else(|| panic!("no {role} among the children")));
     kill(Pid::from_raw(before[2]), Signal::SIGKILL).unwrap();
     let revived = poll("the dag-processor is back", || {
-        stack.all_running()?;
+        stack.all_running();
         child(init, "dag-processor").filter(|pid| *pid != before[2]).ok_or_else(|| "not yet".to_owned())
     });
     let mut after = before;
     after[2] = revived;
     assert_eq!(ROLES.map(|role| child(init, role).unwrap_or(-1)), after, "the others were left alone");
+    poll("the new dag-processor has parsed the DAG", || {
+        stack.all_running();
+        if parsed()? == parsed_before { Err("not yet".to_owned()) } else { Ok(()) }
+    });
 }
 
-/// The direct child of `init` that is `role`.
+/// The direct child of `init` that is `role`. Some roles change their title, `api-server` to `api_server` with it.
 fn child(init: i32, role: &str) -> Option<i32> {
-    process::children(init).into_iter().find(|pid| process::command_line(*pid).contains(role))
+    let is_role = |pid: &i32| process::command_line(*pid).replace('_', "-").contains(role);
+    process::children(init).into_iter().find(is_role)
 }

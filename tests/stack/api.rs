@@ -23,16 +23,17 @@ impl Api {
 
     fn exchange(&self, path: &str, body: Option<&Value>) -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         // HTTP/1.0: the answer comes in one piece and ends with the connection.
         let method = if body.is_some() { "POST" } else { "GET" };
-        let mut request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n");
-        if let Some(token) = &self.token {
-            request += &format!("Authorization: Bearer {token}\r\n");
-        }
+        let token = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let body = body.map(Value::to_string).unwrap_or_default();
-        request += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        stream.write_all(request.as_bytes())?;
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{token}\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         let answer = String::from_utf8_lossy(&answer);

@@ -19,7 +19,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Long enough for two loaded cores, where the api-server alone has been seen to take three minutes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(420);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(7);
 
 const MARK: &str = "KUBE_AIRFLOW_TEST_MARK";
 
@@ -97,7 +97,7 @@ impl Stack {
     pub(crate) fn command(&self, home: &str, arguments: &[&str]) -> Command {
         let home = self.folder.join(home);
         fs::create_dir_all(&home).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-airflow-init"));
+        let mut command = Command::new(option_env!("DEVBIN").unwrap_or(env!("CARGO_BIN_EXE_kube-airflow-init")));
         command.args(arguments).env_clear().envs(&self.environment).env("AIRFLOW_HOME", &home);
         command.current_dir(&self.folder).stdin(Stdio::null());
         command
@@ -127,14 +127,13 @@ impl Stack {
     }
 
     /// Fails the test at once when an init has ended although nobody asked it to.
-    pub(crate) fn all_running(&mut self) -> Result<(), String> {
+    pub(crate) fn all_running(&mut self) {
         for init in &mut self.inits {
             if init.status.is_none() {
                 init.status = init.child.try_wait().unwrap();
                 assert_eq!(init.status, None, "{} ended by itself", init.name);
             }
         }
-        Ok(())
     }
 
     /// Sends `signal` to every init, waits for all, and returns (role, exit code) of those that did not end with 0.
@@ -185,7 +184,9 @@ impl Drop for Stack {
                 let lines: Vec<_> = said.lines().collect();
                 let tail = &lines[lines.len().saturating_sub(40)..];
                 eprintln!("---- {} ({:?}), the last of {} lines", init.name, init.status, lines.len());
-                tail.iter().for_each(|line| eprintln!("{line}"));
+                for line in tail {
+                    eprintln!("{line}");
+                }
             }
         }
         // Inits first, so that none restarts what is killed after it; orphans come to us and are found in the next round.
