@@ -1,0 +1,6 @@
+//! Processes as the kernel sees them: signals in, children out. Only this module spawns, waits and kills.
+
+pub mod child;
+pub mod reaper;
+pub mod signals;
+pub mod tree;
