@@ -1,0 +1,155 @@
+//! Waiting for services: all of them at once, one deadline, one log line for each change of mind.
+
+use crate::broker::Broker;
+use crate::check::{self, ATTEMPT, Failure};
+use crate::database::Database;
+use crate::exit::Code;
+use std::fmt;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+/// The first pause between two attempts; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause: a service that comes up is noticed soon, and a hundred waiting pods do not storm it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A service that a role needs before it can start.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// The metadata database.
+    Database(Database),
+    /// The message broker: any one of the failover list is enough.
+    Broker(Vec<Broker>),
+}
+
+/// Returns when every target is ready.
+///
+/// # Errors
+/// The first failure that waiting cannot heal, at once; at the deadline, the last failure of the first target that is
+/// not ready.
+pub async fn until_ready(targets: &[Target], deadline: Duration) -> Result<(), Failure> {
+    let start = Instant::now();
+    let until = start + deadline;
+    let mut waits = JoinSet::new();
+    for (place, target) in targets.iter().cloned().enumerate() {
+        waits.spawn(async move { (place, one(&target, start, until).await) });
+    }
+    let mut late: Option<(usize, Failure)> = None;
+    while let Some(ended) = waits.join_next().await {
+        match ended {
+            Ok((_, Ok(()))) => {}
+            // Leaving drops the other waits.
+            Ok((_, Err(failure))) if !failure.heals => return Err(failure),
+            Ok((place, Err(failure))) => {
+                if late.as_ref().is_none_or(|(earlier, _)| place < *earlier) {
+                    late = Some((place, failure));
+                }
+            }
+            Err(error) => {
+                return Err(Failure { code: Code::Internal, heals: false, reason: format!("a wait broke off: {error}") });
+            }
+        }
+    }
+    late.map_or(Ok(()), |(_, failure)| Err(failure))
+}
+
+/// Waits for one target, and logs what it waits for when that changes.
+async fn one(target: &Target, start: Instant, until: Instant) -> Result<(), Failure> {
+    let mut reason = String::new();
+    let mut pauses = Pauses::default();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let Err(failure) = target.ready_within(left.min(ATTEMPT)).await else {
+            info!("{target} is ready after {:.1} s", start.elapsed().as_secs_f64());
+            return Ok(());
+        };
+        if !failure.heals {
+            return Err(failure);
+        }
+        let next = Instant::now() + pauses.next();
+        if next >= until {
+            // The caller says why; only the pause is left of the deadline.
+            sleep_until(until).await;
+            return Err(failure);
+        }
+        if failure.reason != reason {
+            warn!("waiting for {failure}");
+            reason = failure.reason;
+        }
+        sleep_until(next).await;
+    }
+}
+
+impl Target {
+    /// One attempt, which takes at most `limit` for each address that is tried.
+    ///
+    /// # Errors
+    /// The reason. For several brokers that of the first one that may yet heal, else that of the first.
+    pub async fn ready_within(&self, limit: Duration) -> Result<(), Failure> {
+        match self {
+            Self::Database(Database::Postgres(postgres)) => check::postgres::ready_within(postgres, limit).await,
+            Self::Database(Database::Sqlite(path)) => check::sqlite::ready(path).await,
+            Self::Broker(brokers) => {
+                let mut worst: Option<Failure> = None;
+                for broker in brokers {
+                    let Err(failure) = check::amqp::ready_within(broker, limit).await else { return Ok(()) };
+                    if worst.as_ref().is_none_or(|worst| failure.heals && !worst.heals) {
+                        worst = Some(failure);
+                    }
+                }
+                worst.map_or(Ok(()), Err)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(Database::Postgres(postgres)) => {
+                write!(f, "database {}", check::postgres::name(postgres))
+            }
+            Self::Database(Database::Sqlite(path)) => write!(f, "database {}", path.display()),
+            Self::Broker(brokers) => {
+                let names = brokers.iter().map(check::amqp::name).collect::<Vec<_>>();
+                write!(f, "broker {}", names.join(" or "))
+            }
+        }
+    }
+}
+
+/// Pauses that double, each shortened by a random part of up to a half: pods that start together do not stay together.
+#[derive(Debug)]
+pub(crate) struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pauses {
+    /// The next pause.
+    pub(crate) fn next(&mut self) -> Duration {
+        let full = self.0;
+        self.0 = (full * 2).min(LONGEST_PAUSE);
+        // Without randomness (no kernel says so) pods would only be less well spread.
+        let share = getrandom::u32().unwrap_or(u32::MAX);
+        full.mul_f64(0.5 + f64::from(share) / f64::from(u32::MAX) / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_are_never_longer_than_it() {
+        let mut pauses = Pauses::default();
+        let drawn: Vec<_> = (0..40).map(|_| pauses.next()).collect();
+        assert!(drawn[0] <= FIRST_PAUSE && drawn[0] >= FIRST_PAUSE / 2);
+        assert!(drawn[10..].iter().all(|pause| *pause <= LONGEST_PAUSE && *pause >= LONGEST_PAUSE / 2));
+    }
+}
