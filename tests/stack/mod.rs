@@ -25,9 +25,14 @@ const MARK: &str = "KUBE_AIRFLOW_TEST_MARK";
 
 /// `bin/airflow` of a ready Airflow 3, or `None` after saying that the test is skipped.
 pub(crate) fn airflow3(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("KUBE_AIRFLOW_TEST_AIRFLOW3").map(PathBuf::from);
+    airflow("KUBE_AIRFLOW_TEST_AIRFLOW3", test)
+}
+
+/// The `bin/airflow` that `variable` names, or `None` after saying that the test is skipped.
+pub(crate) fn airflow(variable: &str, test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
     if path.is_none() {
-        let line = format!("SKIPPED: {test}: KUBE_AIRFLOW_TEST_AIRFLOW3 is not set (see `make test`)\n");
+        let line = format!("SKIPPED: {test}: {variable} is not set (see `make test`)\n");
         eprint!("{line}");
         if let Some(file) = std::env::var_os("KUBE_AIRFLOW_TEST_SKIPS") {
             let mut skips = File::options().append(true).create(true).open(file).unwrap();
