@@ -14,7 +14,7 @@ pub fn encode(text: &str) -> String {
 /// `text` as the database part of a `SQLAlchemy` URL.
 ///
 /// `SQLAlchemy` decodes this part only since 2.1; with 1.3 (Airflow 1.10), 1.4 (2.x) and 2.0 a `my%20db` is a database of
-/// exactly that name. So what all of them take literally stays literal, and only what would break the URL (`?`, a `%`
+/// exactly that name. So what all of them take literally stays literal, and only what would break the URL (`?`, `@`, a `%`
 /// before two hexadecimal digits, `$`, control characters, white space at the ends) is encoded.
 pub fn encode_database(text: &str) -> String {
     let bytes = text.as_bytes();
@@ -23,7 +23,7 @@ pub fn encode_database(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
         let literal = match c {
-            '?' | '#' | '$' => false,
+            '?' | '@' | '#' | '$' => false,
             '%' => !(hex(at + 1) && hex(at + 2)),
             c if c.is_control() => false,
             c if c.is_whitespace() => inner.contains(&at),
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn ordinary_database_names_stay_literal_for_old_sqlalchemy() {
-        for name in ["airflow", "my db", "airflow-2.x", "a/b", "50%", "größe", "a:b@c"] {
+        for name in ["airflow", "my db", "airflow-2.x", "a/b", "50%", "größe", "a:b;c"] {
             assert_eq!(encode_database(name), name);
         }
         for (name, encoded) in [("a?b", "a%3Fb"), ("a%20b", "a%2520b"), (" a ", "%20a%20"), ("$HOME", "%24HOME")] {

@@ -56,6 +56,8 @@ pub const SSL_CACERT: Opt = plain(&[(ALWAYS, "celery", "ssl_cacert")]);
 pub const SSL_CERT: Opt = plain(&[(ALWAYS, "celery", "ssl_cert")]);
 /// Client key for the broker, PEM.
 pub const SSL_KEY: Opt = plain(&[(ALWAYS, "celery", "ssl_key")]);
+/// Whether Celery shows the broker a certificate of its own; later providers want one unless told not to.
+pub const SSL_MUTUAL: Opt = plain(&[(ALWAYS, "celery", "ssl_mutual_tls")]);
 /// Class that decides who may log in.
 pub const AUTH_MANAGER: Opt = plain(&[(Version::new(2, 7, 0), "core", "auth_manager")]);
 /// Users of the simple auth manager, `name:role` separated by commas.
@@ -85,6 +87,7 @@ pub const ALL: &[&Opt] = &[
     &SSL_CACERT,
     &SSL_CERT,
     &SSL_KEY,
+    &SSL_MUTUAL,
     &AUTH_MANAGER,
     &SIMPLE_AUTH_USERS,
     &SIMPLE_AUTH_PASSWORDS,

@@ -1,0 +1,143 @@
+//! What Airflow will read for an option, looked up the way Airflow does it: environment, then its file.
+
+use crate::airflow::options::{Opt, variable};
+use crate::airflow::version::Version;
+use crate::env::Vars;
+use crate::ini::{self, Ini};
+use crate::settings::problem::Problem;
+use secrecy::SecretString;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Where a value comes from, in the order of precedence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// `AIRFLOW__SECTION__KEY`, or its old name.
+    Airflow(String),
+    /// One of our variables.
+    Ours(&'static str),
+    /// airflow.cfg.
+    File,
+    /// Nobody said anything: our default for this situation.
+    Default,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Airflow(name) => f.write_str(name),
+            Self::Ours(name) => f.write_str(name),
+            Self::File => f.write_str("airflow.cfg"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// An option as Airflow was told it.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// The value.
+    Value(SecretString, Source),
+    /// The output of this command (`…_CMD`).
+    Command(String, Source),
+    /// Something that only Airflow's secrets backend knows (`…_SECRET`).
+    Backend(Source),
+    /// The content of this file (`…_FILE`), which we read for it.
+    File(PathBuf, Source),
+}
+
+impl Told {
+    /// Where it comes from.
+    pub fn source(&self) -> &Source {
+        match self {
+            Self::Value(_, source) | Self::Command(_, source) | Self::Backend(source) | Self::File(_, source) => source,
+        }
+    }
+}
+
+/// Airflow's own configuration: its variables and its file.
+pub struct Config<'a> {
+    vars: &'a dyn Vars,
+    file: Ini,
+    /// Options of the file that the template builds from variables: they are as good as the variables themselves.
+    built: BTreeSet<(String, String)>,
+    version: Version,
+}
+
+impl<'a> Config<'a> {
+    /// The configuration of an Airflow of this version.
+    pub fn new(vars: &'a dyn Vars, file: Ini, built: BTreeSet<(String, String)>, version: Version) -> Self {
+        Self { vars, file, built, version }
+    }
+
+    /// What the environment says.
+    pub fn environment(&self, opt: &Opt) -> Option<Told> {
+        opt.places(self.version).find_map(|(section, key)| {
+            let name = variable(section, key);
+            if let Some(value) = self.text(&name) {
+                let value = self.expand(value);
+                return Some(Told::Value(value.into(), Source::Airflow(name)));
+            }
+            if !opt.sensitive {
+                return None;
+            }
+            let with = |suffix: &str| {
+                let name = format!("{name}{suffix}");
+                self.text(&name).map(|value| (value, Source::Airflow(name)))
+            };
+            with("_CMD")
+                .map(|(command, source)| Told::Command(self.expand(command), source))
+                .or_else(|| with("_SECRET").map(|(_, source)| Told::Backend(source)))
+                .or_else(|| with("_FILE").map(|(path, source)| Told::File(PathBuf::from(path), source)))
+        })
+    }
+
+    /// What the file says, and whether the template built it from variables.
+    pub fn file(&self, opt: &Opt) -> Result<Option<(Told, bool)>, Problem> {
+        for (section, key) in opt.places(self.version) {
+            let value = self.file.get(section, key).map_err(|error| {
+                Problem::new(format!("[{section}] {key} in airflow.cfg"), error.to_string(), "write a literal `%` as `%%`")
+            })?;
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                let built = self.built.contains(&(section.to_owned(), key.to_owned()));
+                return Ok(Some((Told::Value(self.expand(value).into(), Source::File), built)));
+            }
+        }
+        for (section, key) in opt.places(self.version).filter(|_| opt.sensitive) {
+            if let Ok(Some(command)) = self.file.get(section, &format!("{key}_cmd")) {
+                return Ok(Some((Told::Command(command, Source::File), false)));
+            }
+            if let Ok(Some(_)) = self.file.get(section, &format!("{key}_secret")) {
+                return Ok(Some((Told::Backend(Source::File), false)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the environment or the file says, as Airflow looks it up.
+    pub fn told(&self, opt: &Opt) -> Result<Option<Told>, Problem> {
+        match self.environment(opt) {
+            Some(told) => Ok(Some(told)),
+            None => Ok(self.file(opt)?.map(|(told, _)| told)),
+        }
+    }
+
+    /// An option that is no secret, as text.
+    pub fn plain(&self, opt: &Opt) -> Result<Option<String>, Problem> {
+        Ok(match self.told(opt)? {
+            Some(Told::Value(value, _)) => Some(secrecy::ExposeSecret::expose_secret(&value).to_owned()),
+            _ => None,
+        })
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.vars.get(name).and_then(|value: OsString| value.into_string().ok()).filter(|value| !value.is_empty())
+    }
+
+    /// Airflow expands `$NAME` and `~` in whatever it reads.
+    fn expand(&self, value: String) -> String {
+        let lookup = |name: &str| self.vars.get(name).and_then(|value| value.into_string().ok());
+        ini::expand(&value, &lookup).unwrap_or(value)
+    }
+}

@@ -1,0 +1,136 @@
+//! Keys of the embedded default: made once, kept beside the database that they belong to, readable by us alone.
+//!
+//! Only for one machine: keys that several pods must share are never invented.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use secrecy::{ExposeSecret, SecretString};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The keys that the roles of one installation share.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Encrypts connections and variables.
+    pub fernet: SecretString,
+    /// Signs sessions and requests for task logs.
+    pub secret: SecretString,
+    /// Signs task tokens.
+    pub jwt: SecretString,
+}
+
+/// The folder of our own files under `AIRFLOW_HOME`.
+pub fn folder(home: &Path) -> PathBuf {
+    home.join(".kube-airflow-init")
+}
+
+impl Keys {
+    /// The keys under `home`, made if there are none. Several processes may call it at once: the first file wins.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be made or read, or does not hold three keys.
+    pub fn under(home: &Path) -> io::Result<Self> {
+        let folder = folder(home);
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join("keys.json");
+        let text = first_wins(&path, || {
+            let (fernet, secret, jwt) = (random(32)?, random(32)?, random(48)?);
+            Ok(serde_json::json!({ "fernet": fernet, "secret": secret, "jwt": jwt }).to_string())
+        })?;
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the file does not hold three keys; restore it, or remove it to lose what they encrypt");
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|_| damaged())?;
+        let key = |name: &str| value.get(name).and_then(|key| key.as_str()).map(SecretString::from).ok_or_else(damaged);
+        Ok(Self { fernet: key("fernet")?, secret: key("secret")?, jwt: key("jwt")? })
+    }
+}
+
+/// The password of the simple auth manager's `admin`, in the file that Airflow itself reads; made if there is none.
+///
+/// # Errors
+/// The file cannot be made or read.
+pub fn simple_auth_password(path: &Path, user: &str) -> io::Result<Option<SecretString>> {
+    let text = first_wins(path, || Ok(serde_json::json!({ user: random(12)? }).to_string()))?;
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    Ok(value.get(user).and_then(|password| password.as_str()).map(SecretString::from))
+}
+
+/// `bytes` random bytes in URL-safe base64 with padding: for 32 bytes, the form of a Fernet key.
+///
+/// # Errors
+/// The kernel has no random numbers.
+pub fn random(bytes: usize) -> io::Result<String> {
+    let mut buffer = vec![0_u8; bytes];
+    getrandom::fill(&mut buffer).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(URL_SAFE.encode(&buffer))
+}
+
+/// Writes a file that nobody else can read, unless it is there already; returns what it holds.
+///
+/// # Errors
+/// The file cannot be made or read.
+pub fn first_wins(path: &Path, content: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        read => return read,
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", random(9)?));
+    let temporary = PathBuf::from(name);
+    let written = content().and_then(|text| {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        // A link fails where a rename would replace what another process has made and used meanwhile.
+        std::fs::hard_link(&temporary, path)
+    });
+    let _ = std::fs::remove_file(&temporary);
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => std::fs::read_to_string(path),
+    }
+}
+
+/// Whether a key is set at all: an empty Fernet key means "no encryption" to Airflow.
+pub fn is_set(key: &SecretString) -> bool {
+    !key.expose_secret().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_key_of_32_bytes_has_the_form_of_a_fernet_key() {
+        let key = random(32).unwrap();
+        assert!(key.len() == 44 && key.ends_with('='), "{key}");
+    }
+
+    #[test]
+    fn keys_are_made_once_and_kept() {
+        use std::os::unix::fs::MetadataExt;
+        let home = tempfile::tempdir().unwrap();
+        let makers: Vec<_> = (0..8)
+            .map(|_| {
+                let home = home.path().to_owned();
+                std::thread::spawn(move || Keys::under(&home).unwrap().jwt.expose_secret().to_owned())
+            })
+            .collect();
+        let keys: std::collections::BTreeSet<_> = makers.into_iter().map(|maker| maker.join().unwrap()).collect();
+        assert_eq!(keys.len(), 1, "everybody got the same key");
+        let folder = folder(home.path());
+        let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["keys.json"], "nothing is left behind");
+        assert_eq!(std::fs::metadata(folder.join("keys.json")).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_an_error_and_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder(home.path())).unwrap();
+        let path = folder(home.path()).join("keys.json");
+        std::fs::write(&path, "{}").unwrap();
+        assert!(Keys::under(home.path()).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}");
+    }
+}

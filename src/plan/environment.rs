@@ -1,0 +1,307 @@
+//! Which of Airflow's variables are set, to what, and on whose word.
+//!
+//! The order of precedence, for every option: Airflow's own variable, one of ours, airflow.cfg, our default for the
+//! situation, Airflow's default. A value that the template of airflow.cfg builds from our variables stays as the
+//! template says.
+
+use super::Goal;
+use crate::airflow::installed::Installed;
+use crate::airflow::options::{self, Opt};
+use crate::airflow::role::Role;
+use crate::airflow::table::Spec;
+use crate::airflow::version::{Line, Version};
+use crate::broker::Tls;
+use crate::config::{Config, Source, Told};
+use crate::database::Database;
+use crate::env::{self, Vars};
+use crate::settings::Settings;
+use crate::settings::problem::Problem;
+use secrecy::{ExposeSecret, SecretString};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A variable that is set for Airflow.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+    /// On whose word.
+    pub source: Source,
+}
+
+/// A value that can be shown or not.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Anybody may see it.
+    Public(String),
+    /// Nobody may see it.
+    Secret(SecretString),
+    /// One of the keys that belong to the embedded default.
+    Kept(Key),
+    /// The content of a file.
+    File(PathBuf),
+}
+
+/// A key that the roles of an installation share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// See [`crate::keys::Keys::fernet`].
+    Fernet,
+    /// See [`crate::keys::Keys::secret`].
+    Secret,
+    /// See [`crate::keys::Keys::jwt`].
+    Jwt,
+}
+
+/// What was decided.
+pub(super) struct Made {
+    pub(super) settings: Vec<Setting>,
+    pub(super) removed: Vec<OsString>,
+    pub(super) executor: String,
+    pub(super) embedded: bool,
+    version: Version,
+}
+
+struct Maker<'a> {
+    config: &'a Config<'a>,
+    problems: &'a mut Vec<Problem>,
+    made: Made,
+}
+
+/// A value of ours with the variable that it comes from.
+type Ours = Option<(Value, &'static str)>;
+
+pub(super) fn make(
+    goal: &Goal,
+    spec: Option<&Spec>,
+    settings: &Settings,
+    vars: &dyn Vars,
+    config: &Config<'_>,
+    installed: &Installed,
+    problems: &mut Vec<Problem>,
+) -> Made {
+    let version = installed.version;
+    let removed = settings.service_links.clone();
+    let made = Made { settings: Vec::new(), removed, executor: String::new(), embedded: false, version };
+    let mut maker = Maker { config, problems, made };
+    maker.made.embedded = settings.database.is_none() && maker.said(&options::DATABASE_URL).is_none();
+    maker.homes(settings, vars, installed);
+    maker.executor(settings);
+    maker.database(settings);
+    maker.broker(settings, spec);
+    maker.keys(goal, settings);
+    maker.addresses(goal, settings);
+    let examples = settings.load_examples.map(|on| (truth(on), env::LOAD_DAGS_EXAMPLES.name));
+    maker.decide(&options::LOAD_EXAMPLES, examples, Some(truth(false)));
+    maker.files();
+    maker.made
+}
+
+/// Python's spelling of a truth value.
+fn truth(on: bool) -> Value {
+    Value::Public(if on { "True" } else { "False" }.to_owned())
+}
+
+impl Made {
+    /// What Airflow will read for `opt`, given the variables that we set.
+    pub(super) fn told(&self, config: &Config<'_>, opt: &Opt, problems: &mut Vec<Problem>) -> Option<Told> {
+        if let Some(told) = config.environment(opt) {
+            return Some(told);
+        }
+        let name = opt.variable(self.version)?;
+        if let Some(setting) = self.settings.iter().find(|setting| setting.name == name) {
+            let source = setting.source.clone();
+            return match &setting.value {
+                Value::Public(text) => Some(Told::Value(text.clone().into(), source)),
+                Value::Secret(secret) => Some(Told::Value(secret.clone(), source)),
+                Value::File(path) => Some(Told::File(path.clone(), source)),
+                Value::Kept(_) => None,
+            };
+        }
+        config.file(opt).map_err(|problem| problems.push(problem)).ok().flatten().map(|(told, _)| told)
+    }
+
+    /// The files that Celery checks the broker's certificate with, when TLS is on.
+    pub(super) fn broker_tls(&self, config: &Config<'_>, problems: &mut Vec<Problem>) -> Option<Tls> {
+        let mut text = |opt: &Opt| match self.told(config, opt, problems) {
+            Some(Told::Value(value, _)) => Some(value.expose_secret().to_owned()).filter(|text| !text.is_empty()),
+            _ => None,
+        };
+        let active = text(&options::SSL_ACTIVE).is_some_and(|on| on.eq_ignore_ascii_case("true") || on == "1");
+        active.then(|| Tls {
+            ca: text(&options::SSL_CACERT).map(PathBuf::from),
+            certificate: text(&options::SSL_CERT).map(PathBuf::from),
+            key: text(&options::SSL_KEY).map(PathBuf::from),
+        })
+    }
+}
+
+impl Maker<'_> {
+    /// What Airflow was told without us.
+    fn said(&mut self, opt: &Opt) -> Option<Told> {
+        self.config.told(opt).map_err(|problem| self.problems.push(problem)).ok().flatten()
+    }
+
+    fn problem(&mut self, subject: &str, wrong: impl Into<String>, fix: impl Into<String>) {
+        self.problems.push(Problem::new(subject, wrong, fix));
+    }
+
+    /// Sets `opt` unless somebody with a better right did.
+    fn decide(&mut self, opt: &Opt, ours: Ours, default: Option<Value>) {
+        let Some(name) = opt.variable(self.made.version) else { return };
+        if self.config.environment(opt).is_some() {
+            return;
+        }
+        let file = match self.config.file(opt) {
+            Ok(file) => file,
+            Err(problem) => return self.problems.push(problem),
+        };
+        let set = match (ours, file) {
+            (Some(_), Some((_, true))) | (None, Some(_)) => None,
+            (Some((value, variable)), _) => Some((value, Source::Ours(variable))),
+            (None, None) => default.map(|value| (value, Source::Default)),
+        };
+        if let Some((value, source)) = set {
+            self.made.settings.push(Setting { name, value, source });
+        }
+    }
+
+    fn homes(&mut self, settings: &Settings, vars: &dyn Vars, installed: &Installed) {
+        let mut set = |name: &str, value: String| {
+            let value = Value::Public(value);
+            self.made.settings.push(Setting { name: name.to_owned(), value, source: Source::Default });
+        };
+        set("AIRFLOW_HOME", settings.home.to_string_lossy().into_owned());
+        set("AIRFLOW_CONFIG", settings.config.to_string_lossy().into_owned());
+        // 1.10 starts gunicorn, flower and its tasks by name.
+        let path = vars.get("PATH").unwrap_or_default();
+        let bin = installed.script.parent().unwrap_or(&installed.script);
+        if std::env::split_paths(&path).next().as_deref() != Some(bin) {
+            let paths = std::iter::once(bin.to_owned()).chain(std::env::split_paths(&path));
+            if let Ok(joined) = std::env::join_paths(paths) {
+                set("PATH", joined.to_string_lossy().into_owned());
+            }
+        }
+    }
+
+    fn executor(&mut self, settings: &Settings) {
+        let broker = settings.broker.is_some() || self.said(&options::BROKER_URL).is_some();
+        let default = match self.made.version.line() {
+            _ if broker => "CeleryExecutor",
+            Line::V1 | Line::V2 if self.made.embedded => "SequentialExecutor",
+            _ => "LocalExecutor",
+        };
+        let ours = settings.executor.clone().map(|name| (Value::Public(name), env::EXECUTOR.name));
+        self.decide(&options::EXECUTOR, ours, Some(Value::Public(default.to_owned())));
+        self.made.executor = match self.made.told(self.config, &options::EXECUTOR, self.problems) {
+            Some(Told::Value(name, _)) => name.expose_secret().to_owned(),
+            _ => default.to_owned(),
+        };
+    }
+
+    fn database(&mut self, settings: &Settings) {
+        let url = settings.database.as_ref().map(|database| database.to_url("postgresql+psycopg2"));
+        let ours = url.map(|url| (Value::Secret(url), env::POSTGRES_HOST.name));
+        let file = Database::Sqlite(settings.home.join("airflow.db")).to_url("sqlite");
+        let default = self.made.embedded.then(|| Value::Public(file.expose_secret().to_owned()));
+        self.decide(&options::DATABASE_URL, ours, default);
+        // Later lines derive it from the metadata database.
+        if self.made.version.line() == Line::V1 && self.made.executor.contains("Celery") {
+            let backend = settings.database.as_ref().map(|database| Value::Secret(database.to_url("db+postgresql")));
+            self.decide(&options::RESULT_BACKEND, None, backend);
+        }
+    }
+
+    fn broker(&mut self, settings: &Settings, spec: Option<&Spec>) {
+        let celery = self.made.executor.contains("Celery");
+        if let Some(spec) = spec.filter(|spec| matches!(spec.role, Role::Worker | Role::Flower) && !celery) {
+            let wrong = format!("is {}, and {} belongs to Celery", self.made.executor, spec.role);
+            return self.problem(
+                env::EXECUTOR.name,
+                wrong,
+                "set EXECUTOR=Celery and name the broker (RABBITMQ_HOST, RABBITMQ_CREDS)",
+            );
+        }
+        if let Some(broker) = &settings.broker {
+            let url = (Value::Secret(broker.to_url()), env::RABBITMQ_HOST.name);
+            self.decide(&options::BROKER_URL, Some(url), None);
+            if let Some(tls) = &broker.tls {
+                let tls_name = env::KUBE_AIRFLOW_RABBITMQ_TLS.name;
+                self.decide(&options::SSL_ACTIVE, Some((truth(true), tls_name)), None);
+                self.decide(&options::SSL_MUTUAL, None, tls.certificate.is_none().then(|| truth(false)));
+                let ca = tls.ca.as_ref().map(|ca| Value::Public(ca.to_string_lossy().into_owned()));
+                self.decide(&options::SSL_CACERT, ca.map(|ca| (ca, env::KUBE_AIRFLOW_RABBITMQ_CA.name)), None);
+            }
+        } else if celery && spec.is_some() && self.said(&options::BROKER_URL).is_none() {
+            let wrong = format!("is not set, and {} needs a broker", self.made.executor);
+            self.problem(
+                env::RABBITMQ_HOST.name,
+                wrong,
+                "set RABBITMQ_HOST and RABBITMQ_CREDS, or AIRFLOW__CELERY__BROKER_URL",
+            );
+        }
+    }
+
+    /// Keys that pods share: taken, required, or, on one machine only, kept beside the SQLite file.
+    fn keys(&mut self, goal: &Goal, settings: &Settings) {
+        let needed = goal.needs_keys() && !self.made.embedded;
+        for (opt, ours, name, key, what) in [
+            (&options::FERNET_KEY, &settings.fernet_key, &env::FERNET_KEY, Key::Fernet, "encrypts connections"),
+            (&options::SECRET_KEY, &settings.secret_key, &env::KUBE_AIRFLOW_API_SECRET_KEY, Key::Secret, "signs sessions and log requests"),
+            (&options::JWT_SECRET, &settings.jwt_secret, &env::KUBE_AIRFLOW_JWT_SECRET, Key::Jwt, "signs task tokens"),
+        ] {
+            let Some(variable) = opt.variable(self.made.version) else { continue };
+            if needed && ours.is_none() && self.said(opt).is_none() {
+                let wrong = format!("is not set; the key that {what} must be the same on all pods");
+                let name = name.name;
+                let fix = format!("set {name} or {name}_FILE from one Secret on every pod ({variable} works too)");
+                self.problem(name, wrong, fix);
+            }
+            let ours = ours.clone().map(|secret| (Value::Secret(secret), name.name));
+            self.decide(opt, ours, self.made.embedded.then_some(Value::Kept(key)));
+        }
+    }
+
+    fn addresses(&mut self, goal: &Goal, settings: &Settings) {
+        let port = match self.said(&options::WEB_PORT) {
+            Some(Told::Value(port, _)) => port.expose_secret().to_owned(),
+            _ => "8080".to_owned(),
+        };
+        let prefix = settings.web_prefix.clone().unwrap_or_default();
+        let here = settings.api_url.clone().unwrap_or_else(|| format!("http://localhost:{port}"));
+        let base = settings.web_prefix.is_some().then(|| Value::Public(format!("{here}{prefix}")));
+        self.decide(&options::BASE_URL, base.map(|base| (base, env::AIRFLOW_URL_PREFIX.name)), None);
+        let api = settings.api_url.as_ref().map(|url| Value::Public(format!("{url}{prefix}/execution/")));
+        let based = self.said(&options::BASE_URL).is_some();
+        let known = api.is_some() || based || self.said(&options::EXECUTION_API_URL).is_some();
+        let runs_tasks = match goal {
+            Goal::Role { role: Role::Worker, .. } => true,
+            Goal::Role { role: Role::Scheduler, .. } => self.made.executor.contains("LocalExecutor"),
+            _ => false,
+        };
+        if runs_tasks && goal.needs_keys() && !known && !self.made.embedded && self.made.version.line() >= Line::V3 {
+            let wrong = "is not set; tasks would look for the api-server on localhost";
+            let fix = "set it to the api-server's address, like `http://webserver:8080`";
+            self.problem(env::KUBE_AIRFLOW_API_URL.name, wrong, fix);
+        }
+        let local = self.made.embedded && !based;
+        let default = local.then(|| Value::Public(format!("http://localhost:{port}{prefix}/execution/")));
+        self.decide(&options::EXECUTION_API_URL, api.map(|api| (api, env::KUBE_AIRFLOW_API_URL.name)), default);
+        let flower = settings.flower_prefix.clone().map(|prefix| (Value::Public(prefix), env::FLOWER_URL_PREFIX.name));
+        self.decide(&options::FLOWER_URL_PREFIX, flower, None);
+    }
+
+    /// `AIRFLOW__…_FILE` of a sensitive option: Airflow does not know it, so the content is put where it looks.
+    fn files(&mut self) {
+        for opt in options::ALL.iter().filter(|opt| opt.sensitive) {
+            if let Some(Told::File(path, source)) = self.config.environment(opt)
+                && let Some(name) = opt.variable(self.made.version)
+            {
+                self.made.removed.push(source.to_string().into());
+                self.made.settings.push(Setting { name, value: Value::File(path), source });
+            }
+        }
+    }
+}
