@@ -13,6 +13,18 @@ die() {
     exit 1
 }
 
+# Makes sure that there is the Rust of rust-toolchain.toml. rustup may be told not to install it by itself.
+ensure_rust() {
+    cd "$ROOT"
+    command -v cargo >/dev/null || die "cargo is not in PATH" "install Rust from https://rustup.rs"
+    ! cargo --version >/dev/null 2>&1 || return 0
+    local channel
+    channel=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
+    say "installing Rust $channel"
+    rustup toolchain install "$channel" --no-self-update --profile minimal --component rustfmt --component clippy >&2 ||
+        die "rustup could not install Rust $channel" "rustup must be able to reach its server"
+}
+
 # Succeeds when $1 is a Python of version $2, such as 3.12. It is run, not only found: a pyenv shim may lead nowhere.
 is_python() {
     local found

@@ -6,13 +6,14 @@
 
 pub(crate) mod api;
 pub(crate) mod process;
+#[path = "../skip/mod.rs"]
+mod skip;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -32,12 +33,7 @@ pub(crate) fn airflow3(test: &str) -> Option<PathBuf> {
 pub(crate) fn airflow(variable: &str, test: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     if path.is_none() {
-        let line = format!("SKIPPED: {test}: {variable} is not set (see `make test`)\n");
-        eprint!("{line}");
-        if let Some(file) = std::env::var_os("KUBE_AIRFLOW_TEST_SKIPS") {
-            let mut skips = File::options().append(true).create(true).open(file).unwrap();
-            skips.write_all(line.as_bytes()).unwrap();
-        }
+        skip::skipped(&format!("{test}: {variable} is not set (see `make test`)"));
     }
     path
 }
