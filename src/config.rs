@@ -97,7 +97,11 @@ impl<'a> Config<'a> {
     pub fn file(&self, opt: &Opt) -> Result<Option<(Told, bool)>, Problem> {
         for (section, key) in opt.places(self.version) {
             let value = self.file.get(section, key).map_err(|error| {
-                Problem::new(format!("[{section}] {key} in airflow.cfg"), error.to_string(), "write a literal `%` as `%%`")
+                Problem::new(
+                    format!("[{section}] {key} in airflow.cfg"),
+                    error.to_string(),
+                    "write a literal `%` as `%%`",
+                )
             })?;
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 let built = self.built.contains(&(section.to_owned(), key.to_owned()));

@@ -29,7 +29,7 @@ pub enum Code {
     Os = 71,
     /// The database named in the settings does not exist.
     NoDatabase = 72,
-    /// The RabbitMQ virtual host does not exist, or the user may not enter it.
+    /// The `RabbitMQ` virtual host does not exist, or the user may not enter it.
     NoVhost = 73,
     /// A file could not be read or written.
     Io = 74,

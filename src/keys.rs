@@ -38,7 +38,12 @@ impl Keys {
             let (fernet, secret, jwt) = (random(32)?, random(32)?, random(48)?);
             Ok(serde_json::json!({ "fernet": fernet, "secret": secret, "jwt": jwt }).to_string())
         })?;
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the file does not hold three keys; restore it, or remove it to lose what they encrypt");
+        let damaged = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the file does not hold three keys; restore it, or remove it to lose what they encrypt",
+            )
+        };
         let value: serde_json::Value = serde_json::from_str(&text).map_err(|_| damaged())?;
         let key = |name: &str| value.get(name).and_then(|key| key.as_str()).map(SecretString::from).ok_or_else(damaged);
         Ok(Self { fernet: key("fernet")?, secret: key("secret")?, jwt: key("jwt")? })

@@ -1,1 +1,342 @@
-//! To be written.
+//! The schema: look whether it is complete, and let exactly one process of the whole deployment complete it.
+//!
+//! `airflow db migrate` may not run twice at the same time: Airflow 1.10 takes no lock, and later lines give up after
+//! 1.8 seconds. So we hold a lock of our own around it and look again once we have it. The look costs one connection
+//! and a few statements; with a complete schema no process is started at all.
+
+mod child;
+mod lock;
+mod state;
+
+pub use child::Command;
+pub use lock::{MIGRATION, SPACE};
+pub use state::State;
+
+pub use crate::airflow::revisions::Schema;
+use crate::airflow::version::Version;
+use crate::check::{ATTEMPT, Failure};
+use crate::database::Database;
+use crate::exit::Code;
+use crate::wait::Pauses;
+use child::Ended;
+use lock::{Attempt, Lock};
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+/// The variable that names the database server itself when Airflow's own URL leads to a pooler.
+pub const DIRECT_VARIABLE: &str = "KUBE_AIRFLOW_DATABASE_DIRECT";
+
+/// What the installed Airflow needs of its database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// The core first, then the external managers' tables.
+    pub schemas: Vec<Schema>,
+    /// The installed version: it decides which rows a complete database has.
+    pub version: Version,
+}
+
+/// Whether this process may migrate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Whoever gets the lock migrates, the others wait.
+    Auto,
+    /// Never migrates, waits until somebody has.
+    Wait,
+    /// Does not even look.
+    Off,
+}
+
+/// How it went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was looked at.
+    Unchecked,
+    /// The schema was complete from the start.
+    AlreadyComplete,
+    /// This process migrated.
+    Migrated,
+    /// Another process did, while this one waited.
+    MigratedElsewhere,
+}
+
+/// Why the schema is not complete.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be used.
+    #[error("{0}")]
+    Database(#[from] Failure),
+    /// A revision in the database has no file in the installation.
+    #[error("{}", newer(table, found, head, *version))]
+    Newer {
+        /// The version table.
+        table: String,
+        /// The database's revision.
+        found: String,
+        /// The installation's newest revision.
+        head: String,
+        /// The installation's version.
+        version: Version,
+    },
+    /// A session lock is void behind a pooler in transaction mode.
+    #[error(
+        "{place}: this is a connection pooler in transaction mode, where a lock holds nobody back: name the database \
+         server itself (host:port) in {DIRECT_VARIABLE}"
+    )]
+    Pooled {
+        /// `host:port/database` of the pooler.
+        place: String,
+    },
+    /// The command could not be started.
+    #[error("`{program}` could not be started")]
+    NotStarted {
+        /// What was to be run.
+        program: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The command failed. Its last lines have been logged.
+    #[error("the migration failed ({status})")]
+    Failed {
+        /// How it ended.
+        status: ExitStatus,
+        /// Its last lines, at most 20, without passwords.
+        lines: Vec<String>,
+    },
+    /// The command reported success and the schema is still not complete.
+    #[error("the migration reported success, but {state}")]
+    NotComplete {
+        /// What was found afterwards.
+        state: State,
+    },
+    /// Time is up.
+    #[error("the schema is not complete after {} s: {reason}", waited.as_secs())]
+    Late {
+        /// The deadline.
+        waited: Duration,
+        /// What was waited for last.
+        reason: String,
+    },
+    /// The file that serves as the lock of a `SQLite` database cannot be used.
+    #[error("the lock file `{path}` cannot be used")]
+    LockFile {
+        /// The file.
+        path: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The exit status for it.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Database(failure) => failure.code,
+            Self::Newer { .. } => Code::DatabaseNewer,
+            Self::Pooled { .. } => Code::Settings,
+            Self::NotStarted { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::NotFound,
+            Self::NotStarted { .. } => Code::NotExecutable,
+            Self::Failed { .. } | Self::NotComplete { .. } => Code::MigrationFailed,
+            Self::Late { .. } => Code::MigrationTimeout,
+            Self::LockFile { .. } => Code::Io,
+        }
+    }
+}
+
+fn newer(table: &str, found: &str, head: &str, version: Version) -> String {
+    // From 3 on the history begins with a squash of everything up to 2.6.2, so an old revision is unknown as well.
+    let older = if version.major >= 3 && table == state::CORE {
+        ", or older than 2.7 (then migrate it with Airflow 2.7 to 2.11 first)"
+    } else {
+        ""
+    };
+    format!(
+        "`{table}` of the database is at revision {found}, which Airflow {version} (newest: {head}) does not know: \
+         the database is newer than this image{older}"
+    )
+}
+
+/// Brings the schema to what `needed` says, or waits until somebody has, or refuses.
+///
+/// The lock and the looks that depend on it use `direct`, the server behind a pooler, when it is given; `command` has
+/// to be built for the same server. `deadline` limits the waiting (for the server, for the lock, for another process'
+/// migration), never a migration that this process runs itself: to cut that off helps nobody.
+///
+/// # Errors
+/// See [`Error`]; its [`code`](Error::code) is the exit status.
+pub async fn bring_to_head(
+    database: &Database,
+    direct: Option<&Database>,
+    needed: &Needed,
+    mode: Mode,
+    deadline: Duration,
+    command: &Command,
+) -> Result<Outcome, Error> {
+    if mode == Mode::Off {
+        return Ok(Outcome::Unchecked);
+    }
+    let start = Instant::now();
+    let mut wait = Wait { start, deadline, reason: String::new(), pauses: Pauses::default() };
+    let mut reader = None;
+    let mut lock = None;
+    let mut first = true;
+    loop {
+        let state = match state::read(&mut reader, database, needed).await {
+            Ok(state) => state,
+            Err(failure) => {
+                wait.after(failure).await?;
+                continue;
+            }
+        };
+        if let Some(error) = refusal(&state, needed) {
+            return Err(error);
+        }
+        match &state {
+            State::Complete if first => return done(reader, lock, Outcome::AlreadyComplete).await,
+            State::Complete => {
+                info!("the schema is complete after {:.1} s", start.elapsed().as_secs_f64());
+                return done(reader, lock, Outcome::MigratedElsewhere).await;
+            }
+            _ => first = false,
+        }
+        if mode == Mode::Wait {
+            wait.pause(format!("{state}; another container has to migrate")).await?;
+            continue;
+        }
+        let held = match lock::take(&mut lock, direct.unwrap_or(database)).await {
+            Ok(Attempt::Held(held)) => held,
+            Ok(Attempt::Busy) => {
+                wait.pause(format!("{state}; another process is migrating")).await?;
+                continue;
+            }
+            Err(Error::Database(failure)) => {
+                wait.after(failure).await?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let again = match under_lock(held, &mut reader, database, needed, command).await {
+            Ok(Ok(outcome)) => return done(reader, lock, outcome).await,
+            Ok(Err(reason)) => wait.pause(reason).await,
+            Err(Error::Database(failure)) => wait.after(failure).await,
+            Err(error) => Err(error),
+        };
+        lock::release(&mut lock).await;
+        again?;
+    }
+}
+
+/// The one process at a time that gets here looks again, migrates, and looks again. The inner error is a reason to try
+/// later.
+async fn under_lock(
+    held: &mut Lock,
+    reader: &mut Option<state::Reader>,
+    database: &Database,
+    needed: &Needed,
+    command: &Command,
+) -> Result<Result<Outcome, String>, Error> {
+    let before = state::read(reader, database, needed).await?;
+    match refusal(&before, needed) {
+        Some(error) => return Err(error),
+        None if before == State::Complete => return Ok(Ok(Outcome::MigratedElsewhere)),
+        None => {}
+    }
+    info!("migrating: {before}; wanted is {}", needed.heads());
+    match child::run(command, &secret(database), held).await? {
+        Ended::Success { seconds } => {
+            let after = state::read(reader, database, needed).await?;
+            if after != State::Complete {
+                return Err(Error::NotComplete { state: after });
+            }
+            info!("migrated in {seconds:.1} s");
+            Ok(Ok(Outcome::Migrated))
+        }
+        Ended::LockLost => {
+            Ok(Err("the connection that held the migration lock broke; the migration was stopped".into()))
+        }
+        // Airflow takes a lock of its own as well, and means to wait 1800 s for it; Postgres reads milliseconds.
+        Ended::Failure { lines, .. } if lines.iter().any(|line| line.contains("lock timeout")) => {
+            Ok(Err("a migration whose supervisor is gone still holds Airflow's own lock".into()))
+        }
+        Ended::Failure { status, seconds, lines } => {
+            warn!("the migration failed after {seconds:.1} s ({status}); its last lines:");
+            for line in &lines {
+                warn!("| {line}");
+            }
+            Err(Error::Failed { status, lines })
+        }
+    }
+}
+
+fn refusal(state: &State, needed: &Needed) -> Option<Error> {
+    let State::Newer { table, found, head } = state else { return None };
+    let (table, found, head) = (table.clone(), found.clone(), head.clone());
+    Some(Error::Newer { table, found, head, version: needed.version })
+}
+
+async fn done(reader: Option<state::Reader>, mut lock: Option<Lock>, outcome: Outcome) -> Result<Outcome, Error> {
+    lock::release(&mut lock).await;
+    if let Some(reader) = reader {
+        reader.close().await;
+    }
+    Ok(outcome)
+}
+
+/// The password, which may turn up in the output of the command.
+fn secret(database: &Database) -> secrecy::SecretString {
+    match database {
+        Database::Postgres(postgres) => postgres.password.clone().unwrap_or_default(),
+        Database::Sqlite(_) => secrecy::SecretString::default(),
+    }
+}
+
+impl Needed {
+    /// For people: the newest revision of each table.
+    fn heads(&self) -> String {
+        self.schemas.iter().map(|schema| schema.heads.join("+")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The patience of one caller: a deadline, pauses, and one log line for each change of reason.
+struct Wait {
+    start: Instant,
+    deadline: Duration,
+    reason: String,
+    pauses: Pauses,
+}
+
+impl Wait {
+    async fn pause(&mut self, reason: String) -> Result<(), Error> {
+        let until = self.start + self.deadline;
+        let pause = self.pauses.next();
+        if Instant::now() + pause >= until {
+            return Err(Error::Late { waited: self.deadline, reason });
+        }
+        if reason != self.reason {
+            info!("waiting: {reason}");
+            self.reason = reason;
+        }
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// A failure of the database: passing ones are waited for, until the deadline brings them back as they are.
+    async fn after(&mut self, failure: Failure) -> Result<(), Error> {
+        if !failure.heals {
+            return Err(failure.into());
+        }
+        match self.pause(failure.reason.clone()).await {
+            Err(_) => Err(failure.into()),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// The limit of one conversation with the database.
+fn limit() -> Instant {
+    Instant::now() + ATTEMPT
+}

@@ -4,20 +4,22 @@ mod environment;
 mod render;
 mod show;
 
-pub use environment::{Setting, Value};
-pub use render::{Rendered, render, rendering};
+pub use environment::{Key, Setting, Value};
+pub use render::{DERIVED, Error as RenderError, Rendered, render};
 pub use show::{json, text};
 
 use crate::airflow::installed::Installed;
 use crate::airflow::options;
 use crate::airflow::role::Role;
 use crate::airflow::table::{self, Need, Scope, Spec, Treatment, Unsupported};
+use crate::airflow::version::Line;
 use crate::broker::{self, Broker};
 use crate::config::{Config, Told};
 use crate::database::{self, Database};
 use crate::env::Vars;
+use crate::migrate::Mode;
+use crate::settings::Settings;
 use crate::settings::problem::{Problem, Problems};
-use crate::settings::{Migrate, Settings};
 use crate::supervisor::state::Policy;
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
@@ -52,8 +54,18 @@ pub enum Endpoint<T> {
     Known(T),
     /// The output of a command, or the content of a file, which the plan does not look at.
     Asked(Told),
-    /// Only Airflow's secrets backend knows it, or it is a kind that we do not speak: nothing to wait for.
-    Opaque(String),
+}
+
+impl Goal {
+    /// Whether the keys that pods share must be there.
+    fn needs_keys(&self) -> bool {
+        matches!(self, Self::Role { role, .. } if *role != Role::Flower) && !self.is_question()
+    }
+
+    /// Whether a role is only asked for its help: then nothing needs to be there.
+    fn is_question(&self) -> bool {
+        matches!(self, Self::Role { words, .. } if crate::cli::asks_for_help(words))
+    }
 }
 
 /// The whole plan.
@@ -82,11 +94,13 @@ pub struct Plan {
     /// How long to wait for them.
     pub wait_timeout: Duration,
     /// Who brings the schema up to date; `None` when the goal does not need it.
-    pub migrate: Option<Migrate>,
+    pub migrate: Option<Mode>,
     /// How long that may take.
     pub migrate_timeout: Duration,
     /// Classes of further database managers.
     pub managers: Vec<String>,
+    /// The password file of the simple auth manager, where nobody chose another way to log in.
+    pub login: Option<PathBuf>,
     /// What is executed in the end.
     pub argv: Vec<OsString>,
     /// How signals reach it.
@@ -106,10 +120,10 @@ pub enum Error {
     Settings(#[from] Problems),
     /// The template is wrong.
     #[error(transparent)]
-    Render(#[from] render::Error),
+    Render(#[from] RenderError),
 }
 
-/// Makes the plan. Reads the template, airflow.cfg and key files; writes nothing but the keys of an embedded default.
+/// Makes the plan. Reads the template and airflow.cfg; writes nothing.
 ///
 /// # Errors
 /// All problems of the settings at once, or the template's, or a role that the line does not have.
@@ -118,32 +132,42 @@ pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Install
         Goal::Role { role, .. } => Some(table::spec(*role, installed.version)?),
         _ => None,
     };
-    let rendered = settings.template.as_deref().map(|from| render(from, &settings.config, settings, vars)).transpose()?;
+    let rendered =
+        settings.template.as_deref().map(|from| render(from, &settings.config, settings, vars)).transpose()?;
     let (file, built) = render::configuration(rendered.as_ref(), &settings.config)?;
     let config = Config::new(vars, file, built, installed.version);
-    let quiet = matches!(&goal, Goal::Role { words, .. } if crate::cli::asks_for_help(words));
     let mut problems = Vec::new();
-    let made = environment::make(&goal, spec, settings, &config, &installed, &mut problems);
+    let mut notes = Vec::new();
+    let made = environment::make(&goal, spec, settings, vars, &config, &installed, &mut problems);
     let needs: &[Need] = match spec {
-        _ if quiet => &[],
+        _ if goal.is_question() => &[],
         Some(spec) => spec.needs,
         None => &[Need::Database, Need::Schema, Need::Broker],
     };
-    let database = needs.contains(&Need::Database).then(|| endpoint_of_database(&config, &made, &mut problems)).flatten();
+    let mut endpoints = Endpoints { config: &config, made: &made, problems: &mut problems, notes: &mut notes };
+    let database = needs.contains(&Need::Database).then(|| endpoints.database()).flatten();
     let celery = made.executor.contains("Celery");
-    let broker =
-        (celery && needs.contains(&Need::Broker)).then(|| endpoint_of_broker(&config, &made, &mut problems)).flatten();
+    let broker = (celery && needs.contains(&Need::Broker)).then(|| endpoints.broker()).flatten();
     let managers = config.plain(&options::EXTERNAL_DB_MANAGERS).ok().flatten().unwrap_or_default();
+    let passwords = config.plain(&options::SIMPLE_AUTH_PASSWORDS).ok().flatten();
+    let own_login = [&options::AUTH_MANAGER, &options::SIMPLE_AUTH_USERS, &options::SIMPLE_AUTH_ALL_ADMINS];
+    let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
     if !problems.is_empty() {
         return Err(Problems(unique(problems)).into());
     }
-    let migrate = (needs.contains(&Need::Schema) && goal != Goal::Wait).then_some(match (&goal, settings.migrate) {
+    let (tested, line) = (installed.version.line().tested(), installed.version.line());
+    if tested != installed.version {
+        notes.push(format!("Airflow {} is served like {tested}, the tested release of line {line}", installed.version));
+    }
+    let schema = needs.contains(&Need::Schema) && database.is_some() && goal != Goal::Wait;
+    let migrate = schema.then_some(match (&goal, settings.migrate) {
         // The verb is an order.
-        (Goal::Migrate, Migrate::Off) => Migrate::Auto,
+        (Goal::Migrate, Mode::Off) => Mode::Auto,
         (_, mode) => mode,
     });
-    let mut removed = settings.service_links.clone();
-    removed.extend(made.removed);
+    let login = (default_login && installed.version.line() >= Line::V3).then(|| {
+        passwords.map_or_else(|| settings.home.join("simple_auth_manager_passwords.json.generated"), PathBuf::from)
+    });
     Ok(Plan {
         argv: argv(&goal, spec, &installed),
         policy: spec.map(|spec| policy(spec, settings.grace)),
@@ -152,7 +176,7 @@ pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Install
         config: settings.config.clone(),
         home: settings.home.clone(),
         environment: made.settings,
-        removed,
+        removed: made.removed,
         database,
         direct: settings.direct.clone(),
         broker,
@@ -160,7 +184,8 @@ pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Install
         migrate,
         migrate_timeout: settings.migrate_timeout,
         managers: managers.split(',').map(str::trim).filter(|class| !class.is_empty()).map(str::to_owned).collect(),
-        notes: made.notes,
+        login: login.filter(|_| made.embedded),
+        notes,
         installed,
     })
 }
@@ -202,54 +227,70 @@ fn argv(goal: &Goal, spec: Option<&Spec>, installed: &Installed) -> Vec<OsString
     }
 }
 
-fn endpoint_of_database(
-    config: &Config<'_>,
-    made: &environment::Made,
-    problems: &mut Vec<Problem>,
-) -> Option<Endpoint<Database>> {
-    match made.told(config, &options::DATABASE_URL, problems)? {
-        Told::Value(url, source) => match Database::parse(url.expose_secret()) {
-            Ok(database) => Some(Endpoint::Known(database)),
-            Err(database::Error::Unsupported(dialect)) => Some(Endpoint::Opaque(format!(
-                "the database is {dialect}: it is neither waited for nor migrated (Postgres and SQLite are)"
-            ))),
-            Err(error) => {
-                problems.push(Problem::new(source.to_string(), format!("is not a usable database URL: {error}"), "write it like `postgresql://user:password@host:5432/airflow`, with special characters percent-encoded"));
-                None
-            }
-        },
-        told @ (Told::Command(..) | Told::File(..)) => Some(Endpoint::Asked(told)),
-        Told::Backend(source) => Some(Endpoint::Opaque(format!("the database's URL comes from a secrets backend ({source}): it is neither waited for nor migrated"))),
-    }
+struct Endpoints<'a> {
+    config: &'a Config<'a>,
+    made: &'a environment::Made,
+    problems: &'a mut Vec<Problem>,
+    notes: &'a mut Vec<String>,
 }
 
-fn endpoint_of_broker(
-    config: &Config<'_>,
-    made: &environment::Made,
-    problems: &mut Vec<Problem>,
-) -> Option<Endpoint<Vec<Broker>>> {
-    match made.told(config, &options::BROKER_URL, problems)? {
-        Told::Value(url, source) => match Broker::parse_list(url.expose_secret()) {
-            Ok(mut brokers) => {
-                if let Some(tls) = made.broker_tls(config, problems) {
-                    for broker in &mut brokers {
-                        broker.tls = Some(tls.clone());
-                    }
+impl Endpoints<'_> {
+    fn database(&mut self) -> Option<Endpoint<Database>> {
+        match self.made.told(self.config, &options::DATABASE_URL, self.problems)? {
+            Told::Value(url, source) => match Database::parse(url.expose_secret()) {
+                Ok(database) => Some(Endpoint::Known(database)),
+                Err(error @ database::Error::Unsupported(_)) => {
+                    self.notes.push(format!("the database is neither waited for nor migrated: {error}"));
+                    None
                 }
-                Some(Endpoint::Known(brokers))
-            }
-            Err(broker::Error::Unsupported(scheme)) => {
-                Some(Endpoint::Opaque(format!("the broker is {scheme}: it is not waited for (RabbitMQ is)")))
-            }
-            Err(error) => {
-                problems.push(Problem::new(source.to_string(), format!("is not a usable broker URL: {error}"), "write it like `amqp://user:password@host:5672/vhost`, with special characters percent-encoded"));
+                Err(error) => {
+                    let wrong = format!("is not a usable database URL: {error}");
+                    let fix = "write it like `postgresql://user:password@host:5432/airflow`, or use POSTGRES_HOST and its companions, which need no escaping";
+                    self.problems.push(Problem::new(source.to_string(), wrong, fix));
+                    None
+                }
+            },
+            Told::Backend(source) => {
+                self.notes.push(format!(
+                    "{source} is for Airflow's secrets backend: the database is neither waited for nor migrated"
+                ));
                 None
             }
-        },
-        told @ (Told::Command(..) | Told::File(..)) => Some(Endpoint::Asked(told)),
-        Told::Backend(source) => {
-            Some(Endpoint::Opaque(format!("the broker's URL comes from a secrets backend ({source}): it is not waited for")))
+            told => Some(Endpoint::Asked(told)),
         }
+    }
+
+    fn broker(&mut self) -> Option<Endpoint<Vec<Broker>>> {
+        match self.made.told(self.config, &options::BROKER_URL, self.problems)? {
+            Told::Value(url, source) => match Broker::parse_list(url.expose_secret()) {
+                Ok(brokers) => Some(Endpoint::Known(self.secured(brokers))),
+                Err(error @ broker::Error::Unsupported(_)) => {
+                    self.notes.push(format!("the broker is not waited for: {error}"));
+                    None
+                }
+                Err(error) => {
+                    let wrong = format!("is not a usable broker URL: {error}");
+                    let fix = "write it like `amqp://user:password@host:5672/vhost`, or use RABBITMQ_HOST and its companions, which need no escaping";
+                    self.problems.push(Problem::new(source.to_string(), wrong, fix));
+                    None
+                }
+            },
+            Told::Backend(source) => {
+                self.notes.push(format!("{source} is for Airflow's secrets backend: the broker is not waited for"));
+                None
+            }
+            told => Some(Endpoint::Asked(told)),
+        }
+    }
+
+    /// `[celery] ssl_*` holds for every broker of the list.
+    fn secured(&mut self, mut brokers: Vec<Broker>) -> Vec<Broker> {
+        if let Some(tls) = self.made.broker_tls(self.config, self.problems) {
+            for broker in &mut brokers {
+                broker.tls = Some(tls.clone());
+            }
+        }
+        brokers
     }
 }
 

@@ -3,4 +3,5 @@
 pub mod child;
 pub mod reaper;
 pub mod signals;
+pub(crate) mod sys;
 pub mod tree;

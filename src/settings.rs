@@ -6,23 +6,13 @@ pub mod reader;
 use crate::broker::{Broker, Tls};
 use crate::database::{Database, Postgres};
 use crate::env::{self, Vars};
+use crate::migrate::Mode;
 use problem::{Problem, Problems};
 use reader::Reader;
 use secrecy::SecretString;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Who brings the schema to the installed Airflow's revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Migrate {
-    /// One process does, the others wait.
-    Auto,
-    /// Somebody else does; wait for it.
-    Wait,
-    /// Nobody looks.
-    Off,
-}
 
 /// What this program was told. Values that stay absent here may still come from Airflow's own variables or its file.
 #[derive(Clone, Debug)]
@@ -60,7 +50,7 @@ pub struct Settings {
     /// How long services may take to appear.
     pub wait_timeout: Duration,
     /// Who migrates.
-    pub migrate: Migrate,
+    pub migrate: Mode,
     /// How long a migration may take.
     pub migrate_timeout: Duration,
     /// Time between the first stop signal and KILL, when told.
@@ -277,14 +267,14 @@ fn fernet_key(r: &mut Reader<'_>) -> Option<SecretString> {
     Some(key)
 }
 
-fn migrate(r: &mut Reader<'_>) -> Migrate {
+fn migrate(r: &mut Reader<'_>) -> Mode {
     let ours = r.choice(&env::KUBE_AIRFLOW_MIGRATE, &["auto", "wait", "off"]);
     let official = r.switch(&env::AIRFLOW_DB_MIGRATE);
     match ours {
-        Some("wait") => Migrate::Wait,
-        Some("off") => Migrate::Off,
-        Some(_) => Migrate::Auto,
-        None if official == Some(false) => Migrate::Wait,
-        None => Migrate::Auto,
+        Some("wait") => Mode::Wait,
+        Some("off") => Mode::Off,
+        Some(_) => Mode::Auto,
+        None if official == Some(false) => Mode::Wait,
+        None => Mode::Auto,
     }
 }

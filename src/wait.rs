@@ -48,7 +48,11 @@ pub async fn until_ready(targets: &[Target], deadline: Duration) -> Result<(), F
                 }
             }
             Err(error) => {
-                return Err(Failure { code: Code::Internal, heals: false, reason: format!("a wait broke off: {error}") });
+                return Err(Failure {
+                    code: Code::Internal,
+                    heals: false,
+                    reason: format!("a wait broke off: {error}"),
+                });
             }
         }
     }

@@ -234,6 +234,20 @@ pub const STANDALONE: &[(Version, Version, &[Role])] = &[
     (THREE, LAST, &[Role::Web, Role::Scheduler, Role::DagProcessor, Role::Triggerer]),
 ];
 
+/// What brings the schema up to date, by version: words after `airflow`. `upgradedb` also fills an empty database, without
+/// the example connections that `initdb` adds.
+pub const MIGRATE: &[(Version, Version, &[&str])] = &[
+    (FIRST, TWO, &["upgradedb"]),
+    (TWO, Version::new(2, 7, 0), &["db", "upgrade"]),
+    (Version::new(2, 7, 0), LAST, &["db", "migrate"]),
+];
+
+/// The words after `airflow` that bring the schema up to date.
+pub fn migrate(version: Version) -> &'static [&'static str] {
+    let row = MIGRATE.iter().find(|(since, before, _)| *since <= version && version < *before);
+    row.map_or(&[], |(_, _, words)| *words)
+}
+
 /// A role that the installed Airflow does not have.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Airflow {version} has no {role}: {instead}")]

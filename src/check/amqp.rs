@@ -1,4 +1,4 @@
-//! A RabbitMQ handshake: connection, TLS, login, opening the virtual host, and a polite goodbye.
+//! A `RabbitMQ` handshake: connection, TLS, login, opening the virtual host, and a polite goodbye.
 
 use super::{ATTEMPT, Failure, GOODBYE, clean, is_tls, place, resolve, tls, tls_file, unreachable};
 use crate::broker::{Broker, Tls};
@@ -130,8 +130,11 @@ fn connector(name: &str, settings: &Tls) -> Result<RustlsConnector, Failure> {
             let fix = "name a CA file in `[celery] ssl_cacert`, or install ca-certificates";
             Failure::lasting(Code::Tls, format!("{name}: this machine trusts no certificate authority: {fix}"))
         })?,
-        Some(path) => RustlsConnectorConfig::default()
-            .with_parsable_certificates(certificates(name, "CA file of `ssl_cacert`", path)?),
+        Some(path) => RustlsConnectorConfig::default().with_parsable_certificates(certificates(
+            name,
+            "CA file of `ssl_cacert`",
+            path,
+        )?),
     };
     match (&settings.certificate, &settings.key) {
         (Some(certificate), Some(key)) => {

@@ -103,13 +103,8 @@ impl Wanted {
             Some(PgSslMode::Require) if root.is_some() => PgSslMode::VerifyCa,
             Some(mode) => mode,
         };
-        let wanted = Self {
-            mode,
-            root,
-            certificate: file("sslcert"),
-            key: file("sslkey"),
-            options: parameter("options"),
-        };
+        let wanted =
+            Self { mode, root, certificate: file("sslcert"), key: file("sslkey"), options: parameter("options") };
         if !matches!(wanted.mode, PgSslMode::Disable) {
             for (what, path) in [
                 ("CA file of `sslrootcert`", &wanted.root),
@@ -215,7 +210,8 @@ pub(crate) fn failure(postgres: &Postgres, error: &sqlx::Error) -> Failure {
 
 /// Sorts by SQLSTATE; pgbouncer reports nearly everything as 08P01, so its texts are asked too.
 fn refused(postgres: &Postgres, name: &str, state: &str, text: &str) -> Failure {
-    let missing_database = text.contains("no such database") || text.starts_with("database ") && text.ends_with("exist");
+    let missing_database =
+        text.contains("no such database") || text.starts_with("database ") && text.ends_with("exist");
     let wrong_password = text.contains("authentication failed") || text.contains("no such user");
     match state {
         "28000" if text.contains("no encryption") || text.contains("SSL off") => {

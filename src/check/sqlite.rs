@@ -72,7 +72,7 @@ pub(crate) fn failure(path: &Path, error: &sqlx::Error) -> Failure {
         other => other.to_string(),
     };
     // 5 is SQLITE_BUSY: somebody else holds the file for a moment.
-    let busy = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "5");
+    let busy = error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "5");
     let reason = format!("{}: {text}", path.display());
     if busy { Failure::passing(Code::Unavailable, reason) } else { Failure::lasting(Code::Io, reason) }
 }

@@ -249,7 +249,13 @@ impl Maker<'_> {
         let needed = goal.needs_keys() && !self.made.embedded;
         for (opt, ours, name, key, what) in [
             (&options::FERNET_KEY, &settings.fernet_key, &env::FERNET_KEY, Key::Fernet, "encrypts connections"),
-            (&options::SECRET_KEY, &settings.secret_key, &env::KUBE_AIRFLOW_API_SECRET_KEY, Key::Secret, "signs sessions and log requests"),
+            (
+                &options::SECRET_KEY,
+                &settings.secret_key,
+                &env::KUBE_AIRFLOW_API_SECRET_KEY,
+                Key::Secret,
+                "signs sessions and log requests",
+            ),
             (&options::JWT_SECRET, &settings.jwt_secret, &env::KUBE_AIRFLOW_JWT_SECRET, Key::Jwt, "signs task tokens"),
         ] {
             let Some(variable) = opt.variable(self.made.version) else { continue };

@@ -4,7 +4,7 @@ use super::{Endpoint, Goal, Plan, Value};
 use crate::airflow::table::Scope;
 use crate::broker::Broker;
 use crate::database::Database;
-use crate::settings::Migrate;
+use crate::migrate::Mode;
 use serde_json::json;
 use std::fmt::Write as _;
 
@@ -96,11 +96,11 @@ fn shown(value: &Value) -> String {
     }
 }
 
-fn migrate(mode: Migrate) -> &'static str {
+fn migrate(mode: Mode) -> &'static str {
     match mode {
-        Migrate::Auto => "migrate when needed, one process at a time",
-        Migrate::Wait => "wait until it is migrated",
-        Migrate::Off => "not looked at",
+        Mode::Auto => "migrate when needed, one process at a time",
+        Mode::Wait => "wait until it is migrated",
+        Mode::Off => "not looked at",
     }
 }
 

@@ -8,6 +8,9 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+/// The first word of the prepare stage's command line.
+pub const PREPARE: &str = "_prepare";
+
 /// A started child.
 #[derive(Debug)]
 pub struct Started {
@@ -25,7 +28,7 @@ pub fn start(argv: &[OsString]) -> io::Result<Started> {
     Ok(Started { pid: spawn(&mut command(argv)?)?, report: None })
 }
 
-/// Starts this program again with `prepare FD` and `words`.
+/// Starts this program again with [`PREPARE`], the number of a descriptor and `words`.
 ///
 /// # Errors
 /// No pipe or no process could be made.
@@ -35,7 +38,7 @@ pub fn start_prepare(words: &[OsString]) -> io::Result<Started> {
     // started in between: this process has one thread.
     rustix::io::fcntl_setfd(&write, rustix::io::FdFlags::empty())?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("kube-airflow-init").arg("prepare").arg(write.as_raw_fd().to_string()).args(words);
+    command.arg0("kube-airflow-init").arg(PREPARE).arg(write.as_raw_fd().to_string()).args(words);
     Ok(Started { pid: spawn(&mut command)?, report: Some(read) })
 }
 

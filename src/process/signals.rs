@@ -3,6 +3,7 @@
 //! Each handler writes its signal's number into a pipe. Nothing is merged, so five TERMs are five bytes, and the pipe
 //! holds 65 536 of them before one could be lost.
 
+use super::sys::{self, Origin};
 use nix::libc;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -42,7 +43,7 @@ impl Signals {
         let mut ignored = Vec::new();
         for signal in 1..=LAST {
             // SIGPIPE is ignored by Rust's own start-up code, not by whoever started us.
-            if signal != SIGPIPE && is_ignored(signal) {
+            if signal != SIGPIPE && sys::is_ignored(signal) {
                 ignored.push(signal);
             } else {
                 catch(signal);
@@ -80,52 +81,26 @@ impl AsFd for Signals {
     }
 }
 
-/// Whether the disposition of `signal` is "ignore".
-#[expect(unsafe_code, reason = "the disposition of a signal can only be asked for through sigaction")]
-fn is_ignored(signal: Signal) -> bool {
-    // SAFETY: a null new action only reads, and `old` is a plain C structure for which all zeroes are valid.
-    unsafe {
-        let mut old: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
-    }
-}
-
-/// Installs the handler. Numbers that cannot be caught (KILL, STOP, those that the C library keeps) are left alone.
-#[expect(unsafe_code, reason = "what a signal handler may do is for the author to prove")]
+/// Catches one signal. KILL and STOP cannot be caught, and some numbers belong to the C library: they are left alone.
 fn catch(signal: Signal) {
     if matches!(signal, SIGKILL | SIGSTOP) {
         return;
     }
-    let handler = move |info: &libc::siginfo_t| {
-        // A fault of our own (not sent by kill) must end the process as always: returning would repeat it for ever.
+    sys::catch(signal, move |origin| {
         let fault = matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP);
-        if fault && info.si_code > 0 {
-            let _ = signal_hook::low_level::emulate_default_handler(signal);
-            return;
+        match origin {
+            // A fault of our own must end the process as always: returning would repeat it for ever.
+            Origin::Kernel if fault => drop(signal_hook::low_level::emulate_default_handler(signal)),
+            // A log line into a broken pipe is nothing that the child should hear of.
+            Origin::Ourselves if signal == SIGPIPE => {}
+            _ if RELEASED.load(Ordering::SeqCst) => drop(signal_hook::low_level::emulate_default_handler(signal)),
+            _ => {
+                if let (Some(write), Ok(byte)) = (WRITE.get(), u8::try_from(signal)) {
+                    let _ = rustix::io::write(write, &[byte]);
+                }
+            }
         }
-        // A log line into a broken pipe is nothing that the child should hear of.
-        // SAFETY: for SIGPIPE the kernel fills in the sender.
-        if signal == SIGPIPE && unsafe { info.si_pid() } == rustix::process::getpid().as_raw_nonzero().get() {
-            return;
-        }
-        if RELEASED.load(Ordering::SeqCst) {
-            let _ = signal_hook::low_level::emulate_default_handler(signal);
-            return;
-        }
-        if let (Some(write), Ok(byte)) = (WRITE.get(), u8::try_from(signal)) {
-            let _ = rustix::io::write(write, &[byte]);
-        }
-    };
-    // SAFETY: the handler reads an initialised cell and makes raw system calls (rustix does not go through the C
-    // library, so `errno` stays what it was); it allocates nothing and takes no lock.
-    let _ = unsafe { signal_hook_registry::register_unchecked(signal, handler) };
-}
-
-/// Sends `signal` to a process, to a group (negative) or to all (-1). A target that is gone is nothing to worry about.
-#[expect(unsafe_code, reason = "kill(2) with a real-time signal: neither nix nor rustix can name one")]
-pub(super) fn send(target: i32, signal: Signal) {
-    // SAFETY: kill takes two numbers and touches no memory of ours.
-    unsafe { libc::kill(target, signal) };
+    });
 }
 
 /// The name of a signal: `SIGTERM`, `SIGRTMIN+3`.

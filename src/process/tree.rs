@@ -1,19 +1,20 @@
 //! Signals to more than one process: a group, or everything that is left below us.
 
 use super::reaper::Pid;
-use super::signals::{SIGCONT, SIGKILL, SIGTERM, Signal, send};
+use super::signals::{SIGCONT, SIGTERM, Signal};
+use super::sys::kill;
 use rustix::process::{Pid as Target, getpid};
 use std::collections::BTreeMap;
 
 /// Sends `signal` to one process. A process that is gone already is nothing to worry about.
 pub fn signal_process(pid: Pid, signal: Signal) {
-    send(pid, signal);
+    kill(pid, signal);
 }
 
 /// Sends `signal` to a process group.
 pub fn signal_group(group: Pid, signal: Signal) {
     if group > 1 {
-        send(-group, signal);
+        kill(-group, signal);
     }
 }
 
@@ -22,16 +23,11 @@ pub fn signal_group(group: Pid, signal: Signal) {
 pub fn signal_everything(signal: Signal) {
     let targets = if getpid() == Target::INIT { vec![-1] } else { descendants() };
     for target in targets {
-        send(target, signal);
+        kill(target, signal);
         if signal == SIGTERM {
-            send(target, SIGCONT);
+            kill(target, SIGCONT);
         }
     }
-}
-
-/// Sends KILL to every process that is left below us.
-pub fn kill_everything() {
-    signal_everything(SIGKILL);
 }
 
 /// All processes below this one, from /proc. Used only when we are not PID 1.

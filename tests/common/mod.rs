@@ -40,10 +40,10 @@ signal=$1; folder=$2; shift 2
 server=$!
 cat >/dev/null
 exec setsid sh -c '
-    kill -"$1" "$2" 2>/dev/null
+    kill -s "$1" "$2" 2>/dev/null
     tries=0
     while kill -0 "$2" 2>/dev/null && [ "$tries" -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
-    kill -KILL -- "-$3" 2>/dev/null
+    kill -s KILL -- "-$3" 2>/dev/null
     rm -rf "$4"
 ' sh "$signal" "$server" "$$" "$folder"
 "#;

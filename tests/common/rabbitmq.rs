@@ -133,12 +133,11 @@ impl Node {
 /// Users, virtual hosts and permissions; `closed` is a virtual host that the user may not enter.
 fn definitions() -> String {
     let names: Vec<String> = (0..VHOSTS).map(|number| format!("test/{number}")).chain(["/".to_owned()]).collect();
-    let vhosts: Vec<_> = names.iter().map(String::as_str).chain(["closed"]).map(|name| serde_json::json!({ "name": name })).collect();
+    let vhosts: Vec<_> =
+        names.iter().map(String::as_str).chain(["closed"]).map(|name| serde_json::json!({ "name": name })).collect();
     let permissions: Vec<_> = names
         .iter()
-        .map(|name| {
-            serde_json::json!({ "user": LOGIN, "vhost": name, "configure": ".*", "write": ".*", "read": ".*" })
-        })
+        .map(|name| serde_json::json!({ "user": LOGIN, "vhost": name, "configure": ".*", "write": ".*", "read": ".*" }))
         .collect();
     serde_json::json!({
         "users": [{ "name": LOGIN, "password": NASTY, "tags": "" }],

@@ -1,0 +1,91 @@
+//! One function for each verb.
+
+mod direct;
+
+use crate::airflow::role::Role;
+use crate::airflow::table;
+use crate::airflow::table::{Scope, Treatment};
+use crate::cli::{self, Cli, Target, Verb};
+use crate::env::Vars;
+use crate::exit::Code;
+use crate::plan;
+use crate::prepare;
+use crate::process::signals::{self, Signals};
+use crate::settings;
+use crate::supervisor::state::{Policy, Restart};
+use crate::supervisor::{self, Job, Kind};
+use clap::Parser;
+use std::ffi::OsString;
+
+/// Parses the words and does what they say.
+pub fn run(words: Vec<OsString>, vars: &dyn Vars, signals: &mut Signals) -> u8 {
+    let words = cli::normalize(words);
+    let typed = std::iter::once(OsString::from("kube-airflow-init")).chain(words.iter().cloned());
+    let verb = match Cli::try_parse_from(typed) {
+        Ok(cli) => cli.verb,
+        Err(error) => {
+            signals.release();
+            // Nobody reading is no reason to fail.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(Code::Usage.number());
+        }
+    };
+    if let Some((role, _)) = verb.role() {
+        // Airflow expects the signals of a fresh login, whatever started us.
+        signals.catch_ignored();
+        signals::unblock_all();
+        return match role {
+            Role::Standalone => standalone(vars, signals),
+            role => supervisor::run(&single(role.name(), Kind::Prepare(words), preparation(vars)), signals),
+        };
+    }
+    match verb {
+        Verb::Exec(exec) => supervisor::run(&command(exec, words, vars), signals),
+        Verb::Wait | Verb::Migrate => {
+            supervisor::run(&single("preparation", Kind::Prepare(words), preparation(vars)), signals)
+        }
+        verb => {
+            signals.release();
+            direct::run(verb, vars).unwrap_or_else(|code| code).number()
+        }
+    }
+}
+
+/// The policy until the prepare stage tells the role's.
+fn preparation(vars: &dyn Vars) -> Policy {
+    let policy = plan::policy_of_preparation();
+    Policy { grace: settings::grace(vars).or(policy.grace), ..policy }
+}
+
+fn single(name: &str, kind: Kind, policy: Policy) -> Job {
+    Job { children: vec![(name.to_owned(), kind)], policy, restart: Restart::Never, success: Vec::new() }
+}
+
+fn command(exec: cli::Exec, words: Vec<OsString>, vars: &dyn Vars) -> Job {
+    let scope = if exec.signal_target == Target::Child { Scope::Leader } else { Scope::Group };
+    let policy = Policy {
+        stop: scope,
+        others: scope,
+        signals: [Treatment::Forward; 3],
+        grace: settings::grace(vars),
+        rewrite: exec.rewrite,
+    };
+    let name = exec.command.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
+    let kind = if exec.bare { Kind::Bare(exec.command) } else { Kind::Prepare(words) };
+    Job { success: exec.success_exit_code, ..single(&name, kind, policy) }
+}
+
+/// Several children of one init. Which ones, the installed version decides.
+fn standalone(vars: &dyn Vars, signals: &Signals) -> u8 {
+    let installed = match prepare::installed(vars, None) {
+        Ok(installed) => installed,
+        Err(code) => return code.number(),
+    };
+    let roles = table::standalone(installed.version);
+    let prepare = |words: &[&str]| Kind::Prepare(words.iter().map(OsString::from).collect());
+    let mut children: Vec<_> =
+        roles.iter().map(|role| (role.name().to_owned(), prepare(&["standalone", role.name()]))).collect();
+    children.push(("announcement".to_owned(), prepare(&["announce"])));
+    let restart = Restart::First(roles.len());
+    supervisor::run(&Job { children, policy: preparation(vars), restart, success: Vec::new() }, signals)
+}

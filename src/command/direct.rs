@@ -1,0 +1,77 @@
+//! Verbs that are done in this process: they read files, print and end.
+
+use crate::cli::{self, Cli, Format, Verb};
+use crate::env::{self, Vars};
+use crate::exit::Code;
+use crate::files;
+use crate::plan::{self, Goal};
+use crate::prepare;
+use clap::CommandFactory;
+use secrecy::ExposeSecret;
+use std::io::Write;
+use std::path::Path;
+use tracing::error;
+
+pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
+    match verb {
+        Verb::Render(render) => self::render(&render, vars),
+        Verb::Plan(cli::Plan { format, role, words }) => {
+            let plan = prepare::plan(Goal::Role { role, words, standalone: false }, vars)?;
+            print(&if format == Format::Json { plan::json(&plan) } else { plan::text(&plan) })
+        }
+        Verb::Version => version(vars),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kube-airflow-init", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        _ => Err(Code::Internal),
+    }
+}
+
+/// Standard output, where a reader that went away is no error.
+fn print(text: &str) -> Result<Code, Code> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            error!("standard output: {error}");
+            Err(Code::Io)
+        }
+        _ => Ok(Code::Success),
+    }
+}
+
+fn render(render: &cli::Render, vars: &dyn Vars) -> Result<Code, Code> {
+    let settings = prepare::settings(vars)?;
+    let Some(template) = render.template.as_ref().or(settings.template.as_ref()) else {
+        error!("there is no template; name it with --template or {}", env::KUBE_AIRFLOW_TEMPLATE.name);
+        return Err(Code::Usage);
+    };
+    let output = render.output.as_deref().unwrap_or(&settings.config);
+    let rendered = plan::render(template, output, &settings, vars).map_err(|error| {
+        prepare::log_lines(&prepare::chain(&error));
+        if matches!(error, plan::RenderError::Read(..)) { Code::Io } else { Code::Template }
+    })?;
+    if output == Path::new("-") {
+        return print(rendered.text.expose_secret());
+    }
+    files::write_private(output, rendered.text.expose_secret().as_bytes()).map_err(|error| {
+        prepare::log_lines(&prepare::chain(&error));
+        Code::Io
+    })?;
+    Ok(Code::Success)
+}
+
+fn version(vars: &dyn Vars) -> Result<Code, Code> {
+    let mut text = format!("kube-airflow-init {}\n", env!("CARGO_PKG_VERSION"));
+    match prepare::installed(vars, None) {
+        Ok(found) => {
+            text += &format!("airflow {} ({})\n", found.version_text, found.package.display());
+            for (name, version) in &found.providers {
+                text += &format!("provider {name} {version}\n");
+            }
+        }
+        Err(_) => text += "airflow not found\n",
+    }
+    print(&text)
+}

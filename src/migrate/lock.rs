@@ -1,0 +1,141 @@
+//! The lock that lets one migration run at a time: an advisory lock of Postgres, or a locked file beside `SQLite`'s.
+//!
+//! Both die with their holder: the server drops a lock when its connection breaks, the kernel when the process ends.
+
+use super::{Error, limit};
+use crate::check::{Failure, postgres};
+use crate::database::{Database, Postgres};
+use crate::exit::Code;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use tokio::time::timeout_at;
+
+/// First key of our advisory locks: "KAI1". Two-key locks are a space of their own, apart from Airflow's one-key
+/// numbers 1 and 2.
+pub const SPACE: i32 = 0x4B41_4931;
+/// Second key: migrations.
+pub const MIGRATION: i32 = 1;
+
+/// How often it is checked whether two connections share a session. A busy pooler may hide it once.
+const LOOKS: u32 = 3;
+
+/// A connection (or file) with which the lock was asked for; kept between attempts.
+pub(super) enum Lock {
+    Postgres(Box<PgConnection>, Postgres),
+    File(File),
+}
+
+/// The answer to one attempt.
+pub(super) enum Attempt<'a> {
+    /// It is ours.
+    Held(&'a mut Lock),
+    /// Somebody else has it.
+    Busy,
+}
+
+/// Asks for the lock once. After an error `lock` is empty, and the next call starts anew.
+pub(super) async fn take<'a>(lock: &'a mut Option<Lock>, database: &Database) -> Result<Attempt<'a>, Error> {
+    let mut open = match (lock.take(), database) {
+        (Some(open), _) => open,
+        (None, Database::Postgres(to)) => Lock::connect(to).await?,
+        (None, Database::Sqlite(path)) => Lock::file(path)?,
+    };
+    let held = open.attempt().await?;
+    let open = lock.insert(open);
+    Ok(if held { Attempt::Held(open) } else { Attempt::Busy })
+}
+
+/// Gives the lock back, if we have it.
+pub(super) async fn release(lock: &mut Option<Lock>) {
+    if let Some(Lock::Postgres(connection, _)) = lock.take() {
+        // The end of the session is the end of the lock, also when the goodbye gets lost. A closed file likewise.
+        postgres::close(*connection).await;
+    }
+}
+
+impl Lock {
+    async fn connect(to: &Postgres) -> Result<Self, Error> {
+        let mut first = postgres::connect(to, limit()).await?;
+        let pooled = shares_sessions(&mut first, to).await;
+        match pooled {
+            Ok(false) => Ok(Self::Postgres(Box::new(first), to.clone())),
+            Ok(true) => {
+                postgres::close(first).await;
+                Err(Error::Pooled { place: postgres::name(to) })
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    fn file(database: &Path) -> Result<Self, Error> {
+        let mut path = database.as_os_str().to_owned();
+        path.push(".kube-airflow-init.lock");
+        // Never removed: whoever removes a lock file takes the lock from somebody who has just opened it.
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        file.map(Self::File).map_err(|source| Error::LockFile { path: Path::new(&path).display().to_string(), source })
+    }
+
+    async fn attempt(&mut self) -> Result<bool, Error> {
+        match self {
+            Self::Postgres(connection, to) => {
+                let sql = format!("SELECT pg_try_advisory_lock({SPACE}, {MIGRATION})::text");
+                Ok(ask(connection, to, sql).await? == "true")
+            }
+            Self::File(file) => match file.try_lock() {
+                Ok(()) => Ok(true),
+                Err(TryLockError::WouldBlock) => Ok(false),
+                Err(TryLockError::Error(source)) => Err(Error::LockFile { path: "beside the database".into(), source }),
+            },
+        }
+    }
+
+    /// Whether the lock is still ours: asked while the migration runs, which also keeps firewalls from forgetting a
+    /// connection that is silent for minutes.
+    pub(super) async fn is_ours(&mut self) -> bool {
+        match self {
+            Self::Postgres(connection, to) => {
+                let sql = format!(
+                    "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = \
+                     pg_backend_pid() AND classid = {SPACE} AND objid = {MIGRATION} AND objsubid = 2"
+                );
+                ask(connection, to, sql).await.is_ok_and(|count| count != "0")
+            }
+            Self::File(_) => true,
+        }
+    }
+}
+
+/// Whether another client connection may land in the session of `first`, as behind pgbouncer in transaction mode. Told
+/// by a mark on the session, not by a lock: what leaks into a pool has to be harmless, and a leaked lock would stop
+/// every later migration.
+async fn shares_sessions(first: &mut PgConnection, to: &Postgres) -> Result<bool, Failure> {
+    let unique = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
+    let mark = format!("{unique:016x}");
+    // pgbouncer hands out the session that became free last: first ours, then to the second connection.
+    let set = format!("SELECT set_config('kube_airflow_init.session', '{mark}', false)");
+    let get = "SELECT coalesce(current_setting('kube_airflow_init.session', true), '')";
+    ask(first, to, set).await?;
+    for _ in 0..LOOKS {
+        let mut second = postgres::connect(to, limit()).await?;
+        let seen = ask(&mut second, to, get.to_owned()).await;
+        postgres::close(second).await;
+        if seen? == mark || ask(first, to, get.to_owned()).await? != mark {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One value as text, over the simple protocol.
+async fn ask(connection: &mut PgConnection, to: &Postgres, sql: String) -> Result<String, Failure> {
+    match timeout_at(limit(), sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(connection)).await {
+        Ok(Ok(row)) => row.try_get(0).map_err(|error| postgres::failure(to, &error)),
+        Ok(Err(error)) => Err(postgres::failure(to, &error)),
+        Err(_) => {
+            let reason = format!("{}: no answer about the migration lock", postgres::name(to));
+            Err(Failure { code: Code::NoAnswer, heals: true, reason })
+        }
+    }
+}

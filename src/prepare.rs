@@ -1,0 +1,141 @@
+//! The prepare stage: settings → template → wait → migration → execution. An ordinary program, told from top to bottom;
+//! a signal ends it at once, and its last step makes it the role.
+
+mod act;
+mod announce;
+
+use crate::airflow::installed::{self, Installed};
+use crate::airflow::role::Role;
+use crate::cli::{self, Cli, Verb};
+use crate::env::{self, Vars};
+use crate::exit::Code;
+use crate::plan::{self, Goal, Plan};
+use crate::process::child::PREPARE;
+use crate::process::sys;
+use crate::settings::Settings;
+use clap::Parser;
+use rustix::fd::OwnedFd;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use tracing::{error, info};
+
+/// Whether this process was started by PID 1 to prepare.
+pub fn is_wanted() -> bool {
+    std::env::args_os().nth(1).is_some_and(|word| word == PREPARE)
+}
+
+/// Runs the stage; returns only when there is nothing to execute, or when something failed.
+pub fn main(words: &[OsString], vars: &dyn Vars) -> u8 {
+    let number = words.get(1).and_then(|word| word.to_str()).and_then(|word| word.parse().ok()).filter(|fd| *fd > 2);
+    let Some(number) = number else {
+        error!("{PREPARE} is started by kube-airflow-init itself");
+        return Code::Usage.number();
+    };
+    let report = sys::inherited(number);
+    let _ = rustix::io::fcntl_setfd(&report, rustix::io::FdFlags::CLOEXEC);
+    match run(&words[2..], vars, &report) {
+        Ok(code) | Err(code) => code.number(),
+    }
+}
+
+fn run(words: &[OsString], vars: &dyn Vars, report: &OwnedFd) -> Result<Code, Code> {
+    if words.first().is_some_and(|word| word == "announce") {
+        return announce::run(&plan(child_of_standalone(Role::Web), vars)?);
+    }
+    let plan = plan(goal(words)?, vars)?;
+    for note in &plan.notes {
+        info!("{note}");
+    }
+    act::carry_out(&plan, vars, report)
+}
+
+fn child_of_standalone(role: Role) -> Goal {
+    Goal::Role { role, words: Vec::new(), standalone: true }
+}
+
+fn goal(words: &[OsString]) -> Result<Goal, Code> {
+    if let [first, name] = words
+        && first == "standalone"
+        && let Some(role) = name.to_str().and_then(Role::named)
+    {
+        return Ok(child_of_standalone(role));
+    }
+    let typed = std::iter::once(OsString::from("kube-airflow-init")).chain(words.iter().cloned());
+    let verb = Cli::try_parse_from(typed).map_err(|_| Code::Usage)?.verb;
+    if let Some((role, words)) = verb.role() {
+        return Ok(Goal::Role { role, words: words.to_vec(), standalone: false });
+    }
+    match verb {
+        Verb::Exec(cli::Exec { command, .. }) => Ok(Goal::Command(command)),
+        Verb::Wait => Ok(Goal::Wait),
+        Verb::Migrate => Ok(Goal::Migrate),
+        _ => Err(Code::Usage),
+    }
+}
+
+/// Reads everything there is to read and makes the plan. What is wrong is logged.
+///
+/// # Errors
+/// The exit code for it.
+pub fn plan(goal: Goal, vars: &dyn Vars) -> Result<Plan, Code> {
+    let settings = settings(vars)?;
+    let installed = installed(vars, settings.airflow.as_deref())?;
+    plan::make(goal, &settings, vars, installed).map_err(|error| {
+        let code = match &error {
+            plan::Error::Unsupported(_) => Code::Unsupported,
+            plan::Error::Settings(_) => Code::Settings,
+            plan::Error::Render(plan::RenderError::Read(..)) => Code::Io,
+            plan::Error::Render(_) => Code::Template,
+        };
+        log_lines(&error.to_string());
+        code
+    })
+}
+
+/// The settings. What is wrong is logged, all of it.
+///
+/// # Errors
+/// The exit code for it.
+pub fn settings(vars: &dyn Vars) -> Result<Settings, Code> {
+    Settings::load(vars).map_err(|problems| {
+        log_lines(&problems.to_string());
+        Code::Settings
+    })
+}
+
+/// The installed Airflow.
+///
+/// # Errors
+/// The exit code when there is none, which was logged.
+pub fn installed(vars: &dyn Vars, explicit: Option<&std::path::Path>) -> Result<Installed, Code> {
+    let path = vars.get("PATH").unwrap_or_default();
+    let home = vars.get("HOME").map(PathBuf::from);
+    let explicit = explicit.map(PathBuf::from).or_else(|| vars.get(env::KUBE_AIRFLOW_AIRFLOW.name).map(PathBuf::from));
+    let explicit = explicit.filter(|path| !path.as_os_str().is_empty());
+    installed::find(&path, vars.get("PYTHONPATH").as_deref(), home.as_deref(), explicit.as_deref()).map_err(|error| {
+        log_lines(&chain(&error));
+        Code::NoAirflow
+    })
+}
+
+/// One error line for each line of `text`.
+pub fn log_lines(text: &str) {
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        error!("{line}");
+    }
+}
+
+/// An error with its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        // Some crates repeat the cause in their own text.
+        if !text.contains(&reason) {
+            text = format!("{text}: {}", reason.split(" (os error").next().unwrap_or(&reason));
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,66 @@
+//! The helper of `standalone` that says when the UI answers, and how to log in. Then it ends.
+
+use crate::airflow::version::Line;
+use crate::exit::Code;
+use crate::keys;
+use crate::plan::{Plan, Value};
+use secrecy::ExposeSecret;
+use std::io::{IsTerminal, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+use tracing::info;
+
+/// How often the UI is asked.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits for the UI without a limit: a crash loop is for the supervisor to notice.
+pub(super) fn run(plan: &Plan) -> Result<Code, Code> {
+    let base = base(plan);
+    let (host, prefix) = base.split_once('/').unwrap_or((&base, ""));
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(8080);
+    let path = match plan.installed.version.line() {
+        Line::V3 => "api/v2/version",
+        _ => "health",
+    };
+    let path = if prefix.is_empty() { format!("/{path}") } else { format!("/{prefix}/{path}") };
+    while !answers(port, &path) {
+        std::thread::sleep(PAUSE);
+    }
+    let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
+    let url = format!("http://localhost:{port}{prefix}");
+    match &plan.login {
+        // On a terminal it is for the eyes of whoever started us; a log is kept and read by others.
+        Some(file) if std::io::stderr().is_terminal() => {
+            let password = keys::simple_auth_password(file, "admin").ok().flatten();
+            let password = password.as_ref().map_or("?", |password| password.expose_secret());
+            info!("the UI answers: {url}, user admin, password {password}");
+        }
+        Some(file) => info!("the UI answers: {url}, user admin, password in {}", file.display()),
+        None => info!("the UI answers: {url}"),
+    }
+    Ok(Code::Success)
+}
+
+/// Host, port and prefix of the api-server on this machine, from the address that tasks are given.
+fn base(plan: &Plan) -> String {
+    let suffix = "/execution/";
+    let url = plan.environment.iter().find(|setting| setting.name == "AIRFLOW__CORE__EXECUTION_API_SERVER_URL");
+    match url.map(|setting| &setting.value) {
+        Some(Value::Public(url)) => url.trim_start_matches("http://").trim_end_matches(suffix).to_owned(),
+        _ => "localhost:8080".to_owned(),
+    }
+}
+
+fn answers(port: u16, path: &str) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+        let mut head = [0_u8; 12];
+        stream.read_exact(&mut head)?;
+        Ok(head.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
+}
