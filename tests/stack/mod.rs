@@ -98,7 +98,7 @@ impl Stack {
     pub(crate) fn command(&self, home: &str, arguments: &[&str]) -> Command {
         let home = self.folder.join(home);
         fs::create_dir_all(&home).unwrap();
-        let mut command = Command::new(option_env!("DEVBIN").unwrap_or(env!("CARGO_BIN_EXE_kube-airflow-init")));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-airflow-init"));
         command.args(arguments).env_clear().envs(&self.environment).env("AIRFLOW_HOME", &home);
         command.current_dir(&self.folder).stdin(Stdio::null());
         command
