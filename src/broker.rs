@@ -52,8 +52,8 @@ pub enum Error {
         "the port is not a number from 1 to 65535; is a `:`, `/`, `?` or `#` in the user name or password not percent-encoded?"
     )]
     Port,
-    /// The brackets of an IPv6 address do not match, or one is missing.
-    #[error("the IPv6 address of the host must stand in brackets: [::1]")]
+    /// A bracket of an IPv6 address is missing, or there are others.
+    #[error("`[` and `]` stand around the IPv6 address of the host and nowhere else; write others as %5B and %5D")]
     Brackets,
 }
 

@@ -167,7 +167,7 @@ pub enum Target {
 /// `render`.
 #[derive(Debug, Args)]
 pub struct Render {
-    /// The template; KUBE_AIRFLOW_TEMPLATE when absent
+    /// The template; `KUBE_AIRFLOW_TEMPLATE` when absent
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
     /// Where to write, `-` for standard output; Airflow's configuration file when absent
@@ -241,9 +241,9 @@ impl Verb {
 /// Brings the words after the program's name into our form, so that what the official image's entrypoint accepts keeps
 /// working: a leading `airflow` is dropped, `celery worker` and `celery flower` are roles, `bash` and `python` are
 /// commands, and what is neither a role nor a verb goes to `airflow`.
-pub fn normalize(words: Vec<OsString>) -> Vec<OsString> {
+pub fn normalize(words: &[OsString]) -> Vec<OsString> {
     let word = |index: usize| words.get(index).and_then(|word| word.to_str());
-    let (explicit, rest) = if word(0) == Some("airflow") { (true, &words[1..]) } else { (false, &words[..]) };
+    let (explicit, rest) = if word(0) == Some("airflow") { (true, &words[1..]) } else { (false, words) };
     let first = rest.first().and_then(|word| word.to_str());
     let second = rest.get(1).and_then(|word| word.to_str());
     let command = |argv: &[&str], rest: &[OsString]| {
@@ -300,7 +300,7 @@ mod tests {
             ("--help", "--help"),
             ("", ""),
         ] {
-            assert_eq!(normalize(words(typed)), words(meant), "{typed}");
+            assert_eq!(normalize(&words(typed)), words(meant), "{typed}");
         }
     }
 

@@ -18,7 +18,7 @@ use clap::Parser;
 use std::ffi::OsString;
 
 /// Parses the words and does what they say.
-pub fn run(words: Vec<OsString>, vars: &dyn Vars, signals: &mut Signals) -> u8 {
+pub fn run(words: &[OsString], vars: &dyn Vars, signals: &mut Signals) -> u8 {
     let words = cli::normalize(words);
     let typed = std::iter::once(OsString::from("kube-airflow-init")).chain(words.iter().cloned());
     let verb = match Cli::try_parse_from(typed) {

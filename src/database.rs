@@ -113,7 +113,7 @@ impl Postgres {
             self.push_port(&mut url);
         } else {
             let ipv6 = self.host.contains(':');
-            url += &if ipv6 { format!("[{}]", self.host) } else { self.host.clone() };
+            url.extend([if ipv6 { "[" } else { "" }, &self.host, if ipv6 { "]" } else { "" }]);
             self.push_port(&mut url);
         }
         if !self.name.is_empty() || !self.parameters.is_empty() || !parameters.is_empty() {
@@ -123,7 +123,7 @@ impl Postgres {
         parameters.extend(self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         for (at, (name, value)) in parameters.into_iter().enumerate() {
             url.push(if at == 0 { '?' } else { '&' });
-            url += &format!("{}={}", percent::encode(name), percent::encode(value));
+            url.extend([percent::encode(name), "=".to_owned(), percent::encode(value)]);
         }
         url
     }

@@ -94,13 +94,13 @@ variables! {
     KUBE_AIRFLOW_API_URL = "KUBE_AIRFLOW_API_URL", Ours, Text, "unset",
         "Address of the api-server as other pods reach it, from Airflow 3 on: `http://webserver:8080`.";
     KUBE_AIRFLOW_EXECUTOR = "KUBE_AIRFLOW_EXECUTOR", Ours, Text, "see EXECUTOR",
-        "Same as EXECUTOR.";
+        "Same as `EXECUTOR`.";
     EXECUTOR = "EXECUTOR", Puckel, Text, "Celery with a broker, Local with Postgres only, else the line's default on SQLite",
         "How tasks run: `Celery`, `Local`, `Sequential`, or a class name that Airflow knows.";
     LOAD_DAGS_EXAMPLES = "LOAD_DAGS_EXAMPLES", Seed, Text, "false",
         "Whether Airflow's example DAGs are loaded.";
     LOAD_EX = "LOAD_EX", Puckel, Text, "n",
-        "Same as LOAD_DAGS_EXAMPLES.";
+        "Same as `LOAD_DAGS_EXAMPLES`.";
     AIRFLOW_URL_PREFIX = "AIRFLOW_URL_PREFIX", Seed, Text, "none",
         "Path under which the UI is served, for example `/airflow`.";
     FLOWER_URL_PREFIX = "FLOWER_URL_PREFIX", Seed, Text, "none",
@@ -114,7 +114,7 @@ variables! {
     KUBE_AIRFLOW_MIGRATE_TIMEOUT = "KUBE_AIRFLOW_MIGRATE_TIMEOUT", Ours, Text, "20m",
         "How long a migration, or the wait for one, may take.";
     AIRFLOW_DB_MIGRATE = "_AIRFLOW_DB_MIGRATE", Official, Text, "unset",
-        "`true` is KUBE_AIRFLOW_MIGRATE=auto, `false` is KUBE_AIRFLOW_MIGRATE=wait.";
+        "`true` is `KUBE_AIRFLOW_MIGRATE=auto`, `false` is `KUBE_AIRFLOW_MIGRATE=wait`.";
     KUBE_AIRFLOW_TEMPLATE = "KUBE_AIRFLOW_TEMPLATE", Ours, Text, "none",
         "File that is rendered to airflow.cfg: every `{{ NAME }}` is replaced.";
     KUBE_AIRFLOW_AIRFLOW = "KUBE_AIRFLOW_AIRFLOW", Ours, Text, "`airflow` from PATH",

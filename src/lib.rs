@@ -37,7 +37,7 @@ pub fn main() -> u8 {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     match signals {
         None => prepare::main(&words, &vars),
-        Some(Ok(mut signals)) => command::run(words, &vars, &mut signals),
+        Some(Ok(mut signals)) => command::run(&words, &vars, &mut signals),
         Some(Err(error)) => {
             tracing::error!("cannot catch signals: {error}");
             Code::Os.number()

@@ -163,7 +163,7 @@ pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Install
     let migrate = schema.then_some(match (&goal, settings.migrate) {
         // The verb is an order.
         (Goal::Migrate, Mode::Off) => Mode::Auto,
-        (_, mode) => mode,
+        (_, asked) => asked,
     });
     let login = (default_login && installed.version.line() >= Line::V3).then(|| {
         passwords.map_or_else(|| settings.home.join("simple_auth_manager_passwords.json.generated"), PathBuf::from)

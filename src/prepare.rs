@@ -40,7 +40,7 @@ pub fn main(words: &[OsString], vars: &dyn Vars) -> u8 {
 
 fn run(words: &[OsString], vars: &dyn Vars, report: &OwnedFd) -> Result<Code, Code> {
     if words.first().is_some_and(|word| word == "announce") {
-        return announce::run(&plan(child_of_standalone(Role::Web), vars)?);
+        return Ok(announce::run(&plan(child_of_standalone(Role::Web), vars)?));
     }
     let plan = plan(goal(words)?, vars)?;
     for note in &plan.notes {

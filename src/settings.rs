@@ -108,9 +108,9 @@ impl Settings {
             load_examples: examples.or(ex),
             web_prefix: r.prefix(&env::AIRFLOW_URL_PREFIX),
             flower_prefix: r.prefix(&env::FLOWER_URL_PREFIX),
-            wait_timeout: timeout.or(tries).unwrap_or(Duration::from_secs(300)),
+            wait_timeout: timeout.or(tries).unwrap_or(Duration::from_mins(5)),
             migrate: migrate(r),
-            migrate_timeout: r.duration(&env::KUBE_AIRFLOW_MIGRATE_TIMEOUT).unwrap_or(Duration::from_secs(1200)),
+            migrate_timeout: r.duration(&env::KUBE_AIRFLOW_MIGRATE_TIMEOUT).unwrap_or(Duration::from_mins(20)),
             grace: r.duration(&env::KUBE_AIRFLOW_GRACE),
             service_links: service_links(vars),
         };
@@ -273,8 +273,7 @@ fn migrate(r: &mut Reader<'_>) -> Mode {
     match ours {
         Some("wait") => Mode::Wait,
         Some("off") => Mode::Off,
-        Some(_) => Mode::Auto,
         None if official == Some(false) => Mode::Wait,
-        None => Mode::Auto,
+        _ => Mode::Auto,
     }
 }

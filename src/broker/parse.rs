@@ -2,6 +2,7 @@
 
 use super::{Broker, Error, Tls};
 use crate::percent;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 /// What kombu uses for a user or password that the URL does not name.
@@ -26,11 +27,15 @@ pub(super) fn broker(url: &str) -> Result<Broker, Error> {
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (credentials, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    // urllib takes the first bracket anywhere before the path for that of an address.
+    if credentials.contains(['[', ']']) {
+        return Err(Error::Brackets);
+    }
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
     let (host, port) = address_parts(address)?;
     let tls = tls(secure, query);
     Ok(Broker {
-        host: non_empty(percent::decode(&host.to_lowercase()), DEFAULT_HOST),
+        host: non_empty(percent::decode(&lower_case(host)), DEFAULT_HOST),
         port: match port {
             "" => Broker::default_port(tls.is_some()),
             port => port.parse().ok().filter(|port| *port != 0).ok_or(Error::Port)?,
@@ -46,6 +51,12 @@ fn non_empty(text: String, default: &str) -> String {
     if text.is_empty() { default.to_owned() } else { text }
 }
 
+/// Python lower-cases a host up to the zone of an IPv6 address, which is up to the first `%`.
+fn lower_case(host: &str) -> String {
+    let (name, zone) = host.split_at(host.find('%').unwrap_or(host.len()));
+    name.to_lowercase() + zone
+}
+
 /// Host and port of `host:port` or `[::1]:port`.
 fn address_parts(address: &str) -> Result<(&str, &str), Error> {
     let Some(inner) = address.strip_prefix('[') else {
@@ -55,6 +66,10 @@ fn address_parts(address: &str) -> Result<(&str, &str), Error> {
         return Ok(address.split_once(':').unwrap_or((address, "")));
     };
     let (host, after) = inner.split_once(']').ok_or(Error::Brackets)?;
+    let (address, zone) = host.split_once('%').unwrap_or((host, "zone"));
+    if address.parse::<Ipv6Addr>().is_err() || zone.is_empty() || zone.contains('%') {
+        return Err(Error::Brackets);
+    }
     if after.is_empty() {
         return Ok((host, ""));
     }

@@ -69,4 +69,5 @@ fn refusals_name_the_transport_and_nothing_else() {
     assert_eq!(refused("amqp://u:hu/sh@h/v"), Error::Port);
     assert_eq!(refused("amqp://h:99999/v"), Error::Port);
     assert_eq!(refused("amqp://[::1/v"), Error::Brackets);
+    assert_eq!(refused("amqp://u:hu[sh]@h/v"), Error::Brackets);
 }

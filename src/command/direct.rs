@@ -8,7 +8,8 @@ use crate::plan::{self, Goal};
 use crate::prepare;
 use clap::CommandFactory;
 use secrecy::ExposeSecret;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use tracing::error;
 
@@ -66,9 +67,9 @@ fn version(vars: &dyn Vars) -> Result<Code, Code> {
     let mut text = format!("kube-airflow-init {}\n", env!("CARGO_PKG_VERSION"));
     match prepare::installed(vars, None) {
         Ok(found) => {
-            text += &format!("airflow {} ({})\n", found.version_text, found.package.display());
+            let _ = writeln!(text, "airflow {} ({})", found.version_text, found.package.display());
             for (name, version) in &found.providers {
-                text += &format!("provider {name} {version}\n");
+                let _ = writeln!(text, "provider {name} {version}");
             }
         }
         Err(_) => text += "airflow not found\n",

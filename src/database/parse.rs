@@ -38,7 +38,7 @@ fn parts(rest: &str) -> Result<Parts<'_>, Error> {
     let (host, port) = match address.strip_prefix('[') {
         Some(inner) => {
             let (host, after) = inner.rsplit_once(']').ok_or(Error::Brackets)?;
-            if !after.is_empty() && !after.starts_with(':') {
+            if host.is_empty() || !(after.is_empty() || after.starts_with(':')) {
                 return Err(Error::Brackets);
             }
             (host, after.strip_prefix(':'))
@@ -90,7 +90,7 @@ fn hosts(server: &mut Postgres) -> Result<(), Error> {
             Some((host, own)) if !own.contains(':') && !host.contains('/') => (host, own),
             _ => (first.as_str(), ""),
         };
-        server.host = host.to_owned();
+        host.clone_into(&mut server.host);
         if !own.is_empty() {
             server.port = port(own)?;
         }

@@ -35,19 +35,17 @@ fn variables(value: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
     let mut rest = value;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
-        let (name, length) = match after.strip_prefix('{') {
-            Some(inner) => inner.find('}').map_or(("", 0), |end| (&inner[..end], end + 2)),
-            None => {
-                let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
-                (&after[..end], end)
-            }
+        let (name, length) = if let Some(inner) = after.strip_prefix('{') {
+            inner.find('}').map_or(("", 0), |end| (&inner[..end], end + 2))
+        } else {
+            let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+            (&after[..end], end)
         };
-        match variable(name).filter(|_| !name.is_empty()) {
-            Some(text) => out.push_str(&text),
-            None => {
-                out.push('$');
-                out.push_str(&after[..length]);
-            }
+        if let Some(text) = variable(name).filter(|_| !name.is_empty()) {
+            out.push_str(&text);
+        } else {
+            out.push('$');
+            out.push_str(&after[..length]);
         }
         rest = &after[length..];
     }

@@ -32,7 +32,7 @@ pub enum Problem {
 
 impl Errors {
     /// The mistakes one by one.
-    pub fn iter(&self) -> std::slice::Iter<'_, Mistake> {
+    pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
         self.0.iter()
     }
 }

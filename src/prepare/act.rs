@@ -49,12 +49,9 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, report: &OwnedFd) -> Resul
         tell(report, &Message::Policy(policy.clone()));
     }
     let what = plan.argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    match &plan.goal {
-        Goal::Role { role, .. } => {
-            let version = &plan.installed.version_text;
-            info!("starting {role} of Airflow {version} after {:.1} s: {what}", start.elapsed().as_secs_f64());
-        }
-        _ => tracing::debug!("executing {what}"),
+    if let Goal::Role { role, .. } = &plan.goal {
+        let version = &plan.installed.version_text;
+        info!("starting {role} of Airflow {version} after {:.1} s: {what}", start.elapsed().as_secs_f64());
     }
     Err(execute(plan, &environment, report))
 }

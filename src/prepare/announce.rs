@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for the UI without a limit: a crash loop is for the supervisor to notice.
-pub(super) fn run(plan: &Plan) -> Result<Code, Code> {
+pub(super) fn run(plan: &Plan) -> Code {
     let base = base(plan);
     let (host, prefix) = base.split_once('/').unwrap_or((&base, ""));
     let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(8080);
@@ -40,7 +40,7 @@ pub(super) fn run(plan: &Plan) -> Result<Code, Code> {
         Some(file) => info!("the UI answers: {url}, user admin, password in {}", file.display()),
         None => info!("the UI answers: {url}"),
     }
-    Ok(Code::Success)
+    Code::Success
 }
 
 /// Host, port and prefix of the api-server on this machine, from the address that tasks are given.

@@ -49,7 +49,7 @@ fn command(argv: &[OsString]) -> io::Result<Command> {
     Ok(command)
 }
 
-/// No `pre_exec`, so std stays on posix_spawn, which holds signals back between fork and exec.
+/// No `pre_exec`, so std stays on `posix_spawn`, which holds signals back between fork and exec.
 fn spawn(command: &mut Command) -> io::Result<Pid> {
     let child = command.process_group(0).spawn()?;
     // Dropping the handle neither kills nor waits: the reaper is the only one who waits.

@@ -63,40 +63,19 @@ impl<'a> Reader<'a> {
             self.problems.push(Problem::new(file_name, wrong, "keep one of the two"));
             return None;
         }
-        match std::fs::read(&path) {
-            Ok(bytes) => match String::from_utf8(bytes) {
-                Ok(mut text) => {
-                    if text.ends_with('\n') {
-                        text.pop();
-                        if text.ends_with('\r') {
-                            text.pop();
-                        }
-                    }
-                    if text.is_empty() {
-                        self.problems.push(Problem::new(
-                            file_name,
-                            format!("names {path}, which is empty"),
-                            "write the secret into the file",
-                        ));
-                        return None;
-                    }
-                    Some(text.into())
+        let wrong = match std::fs::read(&path).map(String::from_utf8) {
+            Ok(Ok(text)) => {
+                let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
+                if !text.is_empty() {
+                    return Some(text.into());
                 }
-                Err(_) => {
-                    self.problems.push(Problem::new(
-                        file_name,
-                        format!("names {path}, which is not valid UTF-8"),
-                        "re-encode the file",
-                    ));
-                    None
-                }
-            },
-            Err(error) => {
-                let wrong = format!("names {path}, which cannot be read: {}", reason(&error));
-                self.problems.push(Problem::new(file_name, wrong, "check the mount and the permissions"));
-                None
+                format!("names {path}, which is empty")
             }
-        }
+            Ok(Err(_)) => format!("names {path}, which is not valid UTF-8"),
+            Err(error) => format!("names {path}, which cannot be read: {}", reason(&error)),
+        };
+        self.problems.push(Problem::new(file_name, wrong, "check the mount, the permissions and the content"));
+        None
     }
 
     /// `user:password`, split at the first colon.
@@ -271,7 +250,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "d" => Duration::from_secs(number.checked_mul(86400)?),
         _ => return None,
     };
-    (duration <= Duration::from_secs(366 * 86400)).then_some(duration)
+    (duration <= Duration::from_hours(366 * 24)).then_some(duration)
 }
 
 /// The operating system's words without Rust's ` (os error 2)`.
@@ -288,7 +267,7 @@ mod tests {
     fn durations_have_units_and_a_limit() {
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("90"), Some(Duration::from_secs(90)));
-        assert_eq!(parse_duration("10m"), Some(Duration::from_secs(600)));
+        assert_eq!(parse_duration("10m"), Some(Duration::from_mins(10)));
         assert_eq!(parse_duration("0"), Some(Duration::ZERO));
         for bad in ["", "m", "-1s", "1.5s", "10 m", "18446744073709551615h", "99999999999", "1w"] {
             assert_eq!(parse_duration(bad), None, "{bad}");

@@ -13,7 +13,7 @@ pub type Child = usize;
 /// How long leftovers of the main process may take to end after TERM.
 pub const SWEEP: Duration = Duration::from_secs(5);
 /// A child that ran this long is healthy again: its earlier failures are forgotten.
-pub const STABLE: Duration = Duration::from_secs(60);
+pub const STABLE: Duration = Duration::from_mins(1);
 /// Failures in a row, without a stable time between them, that mean a crash loop.
 pub const CRASH_LIMIT: u32 = 5;
 

@@ -35,6 +35,8 @@ pub enum Problem {
     WhiteSpace,
     /// The value would begin a line and turn it into a comment or a section.
     BeginsLine,
+    /// Outside `airflow.cfg`: the value has the quote of the string that it stands in, a backslash or a line break.
+    EndsString,
 }
 
 impl Error {
@@ -45,7 +47,7 @@ impl Error {
 
 impl Errors {
     /// The mistakes one by one.
-    pub fn iter(&self) -> std::slice::Iter<'_, Error> {
+    pub fn iter(&self) -> impl Iterator<Item = &Error> {
         self.0.iter()
     }
 
@@ -74,6 +76,9 @@ impl fmt::Display for Problem {
             Self::LineBreak => f.write_str("has a line break in its value, which this file cannot hold"),
             Self::WhiteSpace => f.write_str(
                 "has white space at an end of its value, which Airflow would cut off when it reads the file",
+            ),
+            Self::EndsString => f.write_str(
+                "stands in a string, and its value has a quote, a backslash or a line break: read the variable in the file",
             ),
             Self::BeginsLine => f.write_str(
                 "begins its line, and its value begins with a sign that makes the line a comment or a section",

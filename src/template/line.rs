@@ -13,7 +13,7 @@ pub(super) fn render(
     names: &[&str],
     fail: &mut dyn FnMut(usize, &str, Problem),
 ) -> String {
-    let mut line = Line { out: String::with_capacity(text.len()), in_url: false, trailing: None };
+    let mut line = Line { out: String::with_capacity(text.len()), in_url: false, quote: None, trailing: None };
     for piece in pieces(text) {
         match piece {
             Piece::Literal(literal) => line.literal(literal),
@@ -47,6 +47,8 @@ struct Line<'a> {
     out: String,
     /// A `://` stands before this place, with no blank or quote between.
     in_url: bool,
+    /// The quote of the string that this place is in, for files that are not INI.
+    quote: Option<char>,
     /// The last placeholder, when its value ended in white space and nothing but blanks came after.
     trailing: Option<(usize, &'a str)>,
 }
@@ -59,6 +61,13 @@ impl<'a> Line<'a> {
             &text[at..]
         });
         self.in_url |= word.contains("://");
+        for c in text.chars().filter(|c| matches!(c, '"' | '\'')) {
+            match self.quote {
+                None => self.quote = Some(c),
+                Some(open) if open == c => self.quote = None,
+                Some(_) => {}
+            }
+        }
         if !text.chars().all(is_space) {
             self.trailing = None;
         }
@@ -69,6 +78,9 @@ impl<'a> Line<'a> {
         let text = value.written(self.in_url);
         self.in_url |= value.begins_url();
         if format == Format::Plain {
+            if self.quote.is_some_and(|quote| text.contains([quote, '\\', '\n', '\r'])) {
+                return Err(Problem::EndsString);
+            }
             self.out.push_str(&text);
             return Ok(());
         }

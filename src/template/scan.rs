@@ -1,5 +1,8 @@
 //! A line cut into literal text and placeholders.
 
+use regex::Regex;
+use std::sync::LazyLock;
+
 /// A stretch of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
@@ -14,42 +17,31 @@ pub(super) enum Piece<'a> {
     },
 }
 
+/// A run of opening braces, and a name with its closing braces when one follows.
+static BRACES: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(\{\{+)(?:[ \t]*([A-Z_][A-Z0-9_]*)[ \t]*\}\})?").ok());
+
 /// The pieces of `line` from left to right; together they are the whole line.
 pub(super) fn pieces(line: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
-    let (mut done, mut from) = (0, 0);
-    while let Some(found) = line[from..].find('{') {
-        let run_at = from + found;
-        let run = line[run_at..].bytes().take_while(|byte| *byte == b'{').count();
-        from = run_at + run;
+    let mut done = 0;
+    for found in BRACES.iter().flat_map(|braces| braces.captures_iter(line)) {
+        let (Some(whole), Some(run), Some(name)) = (found.get(0), found.get(1), found.get(2)) else { continue };
         // Four braces and more are Airflow's own escape. Of three, the first belongs to the text: `{{{ PORT }}: 1}`.
-        if !(2..=3).contains(&run) {
+        if run.len() > 3 {
             continue;
         }
-        let Some((name, length)) = name(&line[from..]) else { continue };
-        let at = from - 2;
+        let at = run.end() - 2;
         if at > done {
             pieces.push(Piece::Literal(&line[done..at]));
         }
-        pieces.push(Piece::Placeholder { at, name });
-        from += length;
-        done = from;
+        pieces.push(Piece::Placeholder { at, name: name.as_str() });
+        done = whole.end();
     }
     if done < line.len() {
         pieces.push(Piece::Literal(&line[done..]));
     }
     pieces
-}
-
-/// The name right after the opening braces, and the bytes up to and with the closing ones.
-fn name(text: &str) -> Option<(&str, usize)> {
-    let (inside, _) = text.split_once("}}")?;
-    let name = inside.trim_matches([' ', '\t']);
-    let mut bytes = name.bytes();
-    let first = bytes.next()?;
-    let valid = (first.is_ascii_uppercase() || first == b'_')
-        && bytes.all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-    valid.then_some((name, inside.len() + 2))
 }
 
 #[cfg(test)]

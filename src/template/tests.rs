@@ -32,6 +32,7 @@ fn a_pair_keeps_its_first_colon() {
     assert_eq!(one("a = x://{{ PASSWORD }}@h", Value::pair("a/b:c:d")), "a = x://a%%2Fb:c%%3Ad@h");
     assert_eq!(one("a = x://{{ PASSWORD }}@h", Value::pair("a/b")), "a = x://a%%2Fb@h");
     assert_eq!(one("a = {{ PASSWORD }}", Value::pair("a/b:c")), "a = a/b:c");
+    assert_eq!(one("a = x://{{ PASSWORD }}@h", Value::credentials("a:b", ":c")), "a = x://a%%3Ab:%%3Ac@h");
 }
 
 #[test]
@@ -101,11 +102,20 @@ fn the_same_values_are_fine_where_they_survive() {
 
 #[test]
 fn files_that_are_not_ini_get_values_as_they_are() {
-    let lookup = |_: &str| Some(Value::text("100%\n"));
-    assert_eq!(
-        render("x = '{{ A }}'; # {{ B }}\n", "w.py", Format::Plain, &lookup, &[]).unwrap(),
-        "x = '100%\n'; # 100%\n\n"
-    );
+    let lookup = |_: &str| Some(Value::text("100%"));
+    let source = "x = '{{ A }}'; # {{ B }}\n# {{ C }}\n";
+    assert_eq!(render(source, "w.py", Format::Plain, &lookup, &[]).unwrap(), "x = '100%'; # 100%\n# {{ C }}\n");
+}
+
+#[test]
+fn a_value_does_not_end_the_string_that_it_stands_in() {
+    for (value, fits) in [("it's", [false, true, true]), ("a\"b", [true, false, true]), ("a\\", [false, false, true])] {
+        let lookup = |_: &str| Some(Value::text(value));
+        for (source, fits) in ["x = f('{{ A }}')", "x = [\"it's\", \"{{ A }}\"]", "x = {{ A }}"].into_iter().zip(fits) {
+            let rendered = render(source, "w.py", Format::Plain, &lookup, &[]);
+            assert_eq!(rendered.is_ok(), fits, "{source} {value}");
+        }
+    }
 }
 
 #[test]

@@ -24,12 +24,16 @@ pub struct Value {
     /// How the text is written.
     pub kind: Kind,
     text: SecretString,
+    /// Where the user of a pair ends.
+    colon: Option<usize>,
 }
 
 impl Value {
     /// A value of any kind.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into().into() }
+        let text = text.into();
+        let colon = text.find(':').filter(|_| kind == Kind::Pair);
+        Self { kind, text: text.into(), colon }
     }
 
     /// A value that is written as it is.
@@ -42,9 +46,14 @@ impl Value {
         Self::new(Kind::Part, text)
     }
 
-    /// `user:password`.
+    /// `user:password` as one text; the first colon separates them.
     pub fn pair(text: impl Into<String>) -> Self {
         Self::new(Kind::Pair, text)
+    }
+
+    /// A pair from its two sides, whatever colons they have.
+    pub fn credentials(user: &str, password: &str) -> Self {
+        Self { kind: Kind::Pair, text: format!("{user}:{password}").into(), colon: Some(user.len()) }
     }
 
     /// The name of a database.
@@ -63,8 +72,8 @@ impl Value {
         match self.kind {
             Kind::Part if inside => percent::encode(text),
             Kind::Database if inside => percent::encode_database(text),
-            Kind::Pair if inside => match text.split_once(':') {
-                Some((user, password)) => format!("{}:{}", percent::encode(user), percent::encode(password)),
+            Kind::Pair if inside => match self.colon {
+                Some(colon) => format!("{}:{}", percent::encode(&text[..colon]), percent::encode(&text[colon + 1..])),
                 None => percent::encode(text),
             },
             _ => text.to_owned(),

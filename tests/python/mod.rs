@@ -1,5 +1,7 @@
 //! Airflow environments for tests, and one Python process that answers a batch of questions.
 
+#![allow(dead_code, reason = "each test file is a crate of its own and uses its part")]
+
 #[path = "../skip/mod.rs"]
 mod skip;
 

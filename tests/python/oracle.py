@@ -87,6 +87,23 @@ def airflow_file(path):
     ]
 
 
+def providers(_):
+    """The names of the installed Apache providers, sorted."""
+    import re
+    from importlib.metadata import distributions
+
+    names = {re.sub(r"[-_.]+", "-", found.metadata["Name"] or "").lower() for found in distributions()}
+    return sorted(name for name in names if name.startswith("apache-airflow-providers-"))
+
+
+def revisions(folder):
+    """Heads and all revisions of a folder of migrations, as alembic sees them."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(folder)
+    return [sorted(scripts.get_heads()), sorted(script.revision for script in scripts.walk_revisions())]
+
+
 if __name__ == "__main__":
     _, question, source, target = sys.argv
     with open(source, encoding="utf-8") as file:

@@ -53,9 +53,8 @@ pub(super) fn expression(text: &str) -> Option<&str> {
             comment = c != '\n';
         }
         match (quote, c) {
-            _ if comment => {}
             (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
+            (None, _) if comment => {}
             (None, '"' | '\'') => quote = Some(c),
             (None, '#') => comment = true,
             (None, '(' | '[' | '{') => depth += 1,
