@@ -45,7 +45,7 @@ pub struct Schema {
 pub struct Needed {
     /// The core first, then the external managers' tables.
     pub schemas: Vec<Schema>,
-    /// The installed version: it decides which rows a complete database has.
+    /// The installed version, for messages.
     pub version: Version,
 }
 
