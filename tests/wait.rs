@@ -1,5 +1,7 @@
 //! The checks and the wait against real servers: every reason has its message and its exit status.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::postgres::{self, with};
@@ -222,7 +224,10 @@ fn the_certificates_of_a_broker_are_checked_in_both_directions() {
     let by_address = Broker { host: "127.0.0.1".into(), ..to.clone() };
     fails(broker(&by_address), Code::Tls, false, "not for the host name `127.0.0.1`");
     let anonymous = with(Tls { certificate: None, key: None, ..settings.clone() });
-    fails(broker(&anonymous), Code::Tls, false, "client certificate");
+    // Whether the broker's alert or its reset arrives first is chance; the second may also be a broker that restarts.
+    let failure = broker(&anonymous).unwrap_err();
+    assert_eq!(failure.code, Code::Tls, "{failure}");
+    assert!(failure.reason.contains("client certificate"), "{failure}");
     let missing = with(Tls { ca: Some("/nowhere/ca.pem".into()), ..settings.clone() });
     fails(broker(&missing), Code::Io, false, "`/nowhere/ca.pem` does not exist");
     let half = with(Tls { key: None, ..settings });
@@ -230,7 +235,7 @@ fn the_certificates_of_a_broker_are_checked_in_both_directions() {
     let to_plain_port = Broker { port: server.port, ..to.clone() };
     fails(broker(&to_plain_port), Code::Tls, false, "does not speak TLS");
     let without_tls = Broker { tls: None, ..to };
-    fails(broker(&without_tls), Code::Unavailable, true, "closed before");
+    fails(broker(&without_tls), Code::Unavailable, true, "amqps://");
 }
 
 #[test]
@@ -363,6 +368,8 @@ fn one_broker_of_a_failover_list_is_enough() {
 
 #[test]
 fn no_log_line_of_ours_or_of_a_library_shows_a_password() {
+    // Also what lapin's own threads say, from whichever test.
+    let all = common::Log::everywhere();
     let (log, guard) = common::Log::start();
     let to = postgres::server().database();
     database(&to).unwrap();
@@ -372,9 +379,11 @@ fn no_log_line_of_ours_or_of_a_library_shows_a_password() {
     let _ = broker(&Broker { vhost: "nowhere".into(), ..to });
     let _ = broker(&some_broker(free_port()));
     drop(guard);
+    let text = log.text() + &all.text();
+    assert!(text.contains("lapin"), "{text}");
     let encoded = percent_encoding::utf8_percent_encode(NASTY, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let text = log.text();
     let debugged = format!("{NASTY:?}");
-    let debugged = debugged.trim_matches('"');
-    assert!(!text.contains(NASTY) && !text.contains(&encoded) && !text.contains(debugged), "{text}");
+    for form in [NASTY, &encoded, debugged.trim_matches('"')] {
+        assert!(!text.contains(form), "{text}");
+    }
 }

@@ -105,6 +105,21 @@ impl Lock {
             Self::File(_) => true,
         }
     }
+
+    /// Whether somebody holds Airflow's own migration lock, `pg_advisory_lock(1)`: a migration whose supervisor was
+    /// killed. A second one would fail after 1.8 seconds (Airflow means to wait 1800 seconds; Postgres reads
+    /// milliseconds), with a message that no longer says why.
+    pub(super) async fn has_orphan(&mut self) -> Result<bool, Failure> {
+        match self {
+            Self::Postgres(connection, to) => {
+                let sql = "SELECT count(*)::text FROM pg_locks JOIN pg_database d ON d.oid = database WHERE datname = \
+                           current_database() AND locktype = 'advisory' AND granted AND classid = 0 AND objid = 1 \
+                           AND objsubid = 1";
+                Ok(ask(connection, to, sql.to_owned()).await? != "0")
+            }
+            Self::File(_) => Ok(false),
+        }
+    }
 }
 
 /// Whether another client connection may land in the session of `first`, as behind pgbouncer in transaction mode. Told

@@ -8,6 +8,7 @@
 //! ```
 
 // Every test binary uses its own part of this.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of the harness")]
 
 pub mod postgres;
@@ -183,16 +184,23 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Captures everything from `debug` on, our dependencies' words included, until the guard is dropped.
+    /// Captures everything, our dependencies' words included, until the guard is dropped.
     pub fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(log.clone())
-            .with_ansi(false)
-            .without_time()
-            .with_max_level(tracing::Level::DEBUG)
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
+        let guard = log.here();
+        (log, guard)
+    }
+
+    /// Captures what this thread says, too.
+    pub fn here(&self) -> tracing::subscriber::DefaultGuard {
+        tracing::subscriber::set_default(subscriber(self))
+    }
+
+    /// Captures what threads without a log of their own say, for the rest of the process.
+    pub fn everywhere() -> Self {
+        let log = Self::default();
+        tracing::subscriber::set_global_default(subscriber(&log)).unwrap();
+        log
     }
 
     /// Everything.
@@ -224,4 +232,13 @@ impl MakeWriter<'_> for Log {
     fn make_writer(&self) -> Self {
         self.clone()
     }
+}
+
+fn subscriber(log: &Log) -> impl tracing::Subscriber + Send + Sync + use<> {
+    tracing_subscriber::fmt()
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .without_time()
+        .with_max_level(tracing::Level::TRACE)
+        .finish()
 }
