@@ -77,7 +77,7 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Database(#[from] Failure),
     /// A revision in the database has no file in the installation.
     #[error("{}", newer(table, found, head, *version))]

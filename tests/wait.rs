@@ -17,7 +17,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 /// For attempts that are expected to run into their limit.
 const SHORT: Duration = Duration::from_millis(500);
 

@@ -160,17 +160,15 @@ pub fn give(path: &Path, user: &str) {
 
 /// Runs a command to its end, with `input`, and fails with its output when it fails.
 pub fn run(command: &mut Command, input: &str) -> String {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{:?}: {error}: is its Debian package installed?", command.get_program()));
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(|error| {
+            panic!("{}: {error}: is its Debian package installed?", command.get_program().display())
+        });
     child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{:?} failed:\n{text}{errors}", command.get_program());
+    assert!(output.status.success(), "{} failed:\n{text}{errors}", command.get_program().display());
     text
 }
 
