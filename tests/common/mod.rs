@@ -43,7 +43,8 @@ cat >/dev/null
 exec setsid sh -c '
     kill -s "$1" "$2" 2>/dev/null
     tries=0
-    while kill -0 "$2" 2>/dev/null && [ "$tries" -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+    # A dead process that nobody reaps has no executable any more.
+    while [ -e "/proc/$2/exe" ] && [ "$tries" -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
     kill -s KILL -- "-$3" 2>/dev/null
     rm -rf "$4"
 ' sh "$signal" "$server" "$$" "$folder"
