@@ -11,7 +11,7 @@ PORT ?= 8080
 # What `make lock` resolves; empty means all.
 AIRFLOW_VERSION ?=
 
-.PHONY: help run test lint build build-aarch64 bench lock clean
+.PHONY: help run test lint docs build build-aarch64 bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{ printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: ## installs what is missing, then runs every check and test
 lint: ## format and clippy, warnings are errors
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
+
+docs: ## writes the reference pages of docs/ anew
+	@cargo build --locked
+	@for page in variables exit-codes roles; do target/debug/kube-airflow-init reference $$page > docs/$$page.md; done
 
 build: ## the static release binary for x86_64
 	@scripts/rust-target $(TARGET)

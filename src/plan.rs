@@ -1,10 +1,12 @@
 //! What will be done for a role or a verb: data that can be printed, made before anything happens.
 
 mod environment;
+mod precedence;
 mod render;
 mod show;
 
 pub use environment::{Key, Setting, Value};
+pub use precedence::PRECEDENCE;
 pub use render::{DERIVED, Error as RenderError, Rendered, render};
 pub use show::{json, text};
 

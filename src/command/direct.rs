@@ -6,6 +6,7 @@ use crate::exit::Code;
 use crate::files;
 use crate::plan::{self, Goal};
 use crate::prepare;
+use crate::reference;
 use clap::CommandFactory;
 use secrecy::ExposeSecret;
 use std::fmt::Write as _;
@@ -26,6 +27,13 @@ pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
             clap_complete::generate(shell, &mut Cli::command(), "kube-airflow-init", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
+        Verb::Reference { page } => match reference::PAGES.iter().find(|(name, _)| *name == page) {
+            Some((_, write)) => print(&write()),
+            None => {
+                error!("there is no page {page}");
+                Err(Code::Usage)
+            }
+        },
         _ => Err(Code::Internal),
     }
 }
