@@ -40,8 +40,10 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, report: &OwnedFd) -> Resul
         error!("cannot start: {error}");
         Code::Os
     })?;
-    runtime.block_on(services(plan, &environment))?;
-    drop(runtime);
+    let ready = runtime.block_on(services(plan, &environment));
+    // A name server that does not answer must not hold the end up.
+    runtime.shutdown_background();
+    ready?;
     if plan.argv.is_empty() {
         return Ok(Code::Success);
     }
