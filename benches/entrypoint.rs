@@ -51,6 +51,10 @@ fn main() {
         command
     };
 
+    println!("one start says:");
+    let said = init(&["exec", "--", "/bin/true"]).env("KUBE_AIRFLOW_LOG_LEVEL", "debug").output().unwrap().stderr;
+    print!("{}", String::from_utf8_lossy(&said));
+
     println!("measuring {OURS} starts of ours and {THEIRS} of each of theirs ...");
     let ours = measure(OURS, || init(&["exec", "--", "/bin/true"]));
     let bare = measure(OURS, || init(&["exec", "--bare", "--", "/bin/true"]));
