@@ -167,8 +167,9 @@ async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
             Some(Broker::parse_list(url.expose_secret()).map_err(|error| unusable(told, &error))?)
         }
     };
-    let targets: Vec<Target> =
-        database.clone().map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
+    // There is nobody to wait for behind a file.
+    let server = database.clone().filter(|database| matches!(database, Database::Postgres(_)));
+    let targets: Vec<Target> = server.map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
     wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);
         failure.code
