@@ -76,9 +76,6 @@ pub enum Verb {
         /// Name of the page.
         page: String,
     },
-    /// Say on the log when the UI of standalone answers
-    #[command(hide = true)]
-    Announce,
 }
 
 const ROLE: &str = "\

@@ -17,6 +17,7 @@ pub mod percent;
 pub mod plan;
 pub mod prepare;
 pub mod process;
+pub mod reference;
 pub mod report;
 pub mod settings;
 pub mod supervisor;

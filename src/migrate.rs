@@ -34,7 +34,7 @@ pub const DIRECT_VARIABLE: &str = "KUBE_AIRFLOW_DATABASE_DIRECT";
 pub struct Needed {
     /// The core first, then the external managers' tables.
     pub schemas: Vec<Schema>,
-    /// The installed version: it decides which rows a complete database has.
+    /// The installed version, for messages.
     pub version: Version,
 }
 
@@ -66,7 +66,7 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Database(#[from] Failure),
     /// A revision in the database has no file in the installation.
     #[error("{}", newer(table, found, head, *version))]
@@ -245,6 +245,10 @@ async fn under_lock(
         None if before == State::Complete => return Ok(Ok(Outcome::MigratedElsewhere)),
         None => {}
     }
+    let orphan = "a migration whose supervisor is gone is still running";
+    if held.has_orphan().await? {
+        return Ok(Err(orphan.into()));
+    }
     info!("migrating: {before}; wanted is {}", needed.heads());
     match child::run(command, &secret(database), held).await? {
         Ended::Success { seconds } => {
@@ -258,9 +262,9 @@ async fn under_lock(
         Ended::LockLost => {
             Ok(Err("the connection that held the migration lock broke; the migration was stopped".into()))
         }
-        // Airflow takes a lock of its own as well, and means to wait 1800 s for it; Postgres reads milliseconds.
+        // It took the lock between our look and the start.
         Ended::Failure { lines, .. } if lines.iter().any(|line| line.contains("lock timeout")) => {
-            Ok(Err("a migration whose supervisor is gone still holds Airflow's own lock".into()))
+            Ok(Err(orphan.into()))
         }
         Ended::Failure { status, seconds, lines } => {
             warn!("the migration failed after {seconds:.1} s ({status}); its last lines:");

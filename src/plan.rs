@@ -1,10 +1,12 @@
 //! What will be done for a role or a verb: data that can be printed, made before anything happens.
 
 mod environment;
+mod precedence;
 mod render;
 mod show;
 
 pub use environment::{Key, Setting, Value};
+pub use precedence::PRECEDENCE;
 pub use render::{DERIVED, Error as RenderError, Rendered, render};
 pub use show::{json, text};
 
@@ -238,7 +240,7 @@ impl Endpoints<'_> {
     fn database(&mut self) -> Option<Endpoint<Database>> {
         match self.made.told(self.config, &options::DATABASE_URL, self.problems)? {
             Told::Value(url, source) => match Database::parse(url.expose_secret()) {
-                Ok(database) => Some(Endpoint::Known(database)),
+                Ok(database) => Some(Endpoint::Known(self.in_schema(database))),
                 Err(error @ database::Error::Unsupported(_)) => {
                     self.notes.push(format!("the database is neither waited for nor migrated: {error}"));
                     None
@@ -258,6 +260,18 @@ impl Endpoints<'_> {
             }
             told => Some(Endpoint::Asked(told)),
         }
+    }
+
+    /// Airflow sets the search path of its own connections; ours must look at the same tables.
+    fn in_schema(&mut self, mut database: Database) -> Database {
+        let schema = match self.made.told(self.config, &options::DATABASE_SCHEMA, self.problems) {
+            Some(Told::Value(schema, _)) => schema.expose_secret().to_owned(),
+            _ => return database,
+        };
+        if let Database::Postgres(server) = &mut database {
+            server.parameters.push(("options".to_owned(), format!("-csearch_path={schema}")));
+        }
+        database
     }
 
     fn broker(&mut self) -> Option<Endpoint<Vec<Broker>>> {

@@ -3,6 +3,7 @@
 
 mod act;
 mod announce;
+mod drain;
 
 use crate::airflow::installed::{self, Installed};
 use crate::airflow::role::Role;
@@ -17,6 +18,7 @@ use clap::Parser;
 use rustix::fd::OwnedFd;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 use tracing::{error, info};
 
 /// Whether this process was started by PID 1 to prepare.
@@ -41,6 +43,13 @@ pub fn main(words: &[OsString], vars: &dyn Vars) -> u8 {
 fn run(words: &[OsString], vars: &dyn Vars, report: &OwnedFd) -> Result<Code, Code> {
     if words.first().is_some_and(|word| word == "announce") {
         return Ok(announce::run(&plan(child_of_standalone(Role::Web), vars)?));
+    }
+    if let [first, limit] = words
+        && first == "drain"
+    {
+        let limit = limit.to_str().and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let worker = Goal::Role { role: Role::Worker, words: Vec::new(), standalone: false };
+        return Ok(drain::run(&plan(worker, vars)?, limit));
     }
     let plan = plan(goal(words)?, vars)?;
     for note in &plan.notes {

@@ -14,6 +14,8 @@ use tracing::{info, warn};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause: a service that comes up is noticed soon, and a hundred waiting pods do not storm it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The shortest attempt that is worth its answer, except for the first one.
+const SHORTEST: Duration = Duration::from_millis(500);
 
 /// A service that a role needs before it can start.
 #[derive(Clone, Debug)]
@@ -61,10 +63,14 @@ pub async fn until_ready(targets: &[Target], deadline: Duration) -> Result<(), F
 
 /// Waits for one target, and logs what it waits for when that changes.
 async fn one(target: &Target, start: Instant, until: Instant) -> Result<(), Failure> {
-    let mut reason = String::new();
+    let mut last: Option<Failure> = None;
     let mut pauses = Pauses::default();
     loop {
         let left = until.saturating_duration_since(Instant::now());
+        // An attempt that is cut this short could only blame the server for our own hurry.
+        if let Some(failure) = last.take_if(|_| left < SHORTEST) {
+            return Err(failure);
+        }
         let Err(failure) = target.ready_within(left.min(ATTEMPT)).await else {
             info!("{target} is ready after {:.1} s", start.elapsed().as_secs_f64());
             return Ok(());
@@ -72,17 +78,11 @@ async fn one(target: &Target, start: Instant, until: Instant) -> Result<(), Fail
         if !failure.heals {
             return Err(failure);
         }
-        let next = Instant::now() + pauses.next();
-        if next >= until {
-            // The caller says why; only the pause is left of the deadline.
-            sleep_until(until).await;
-            return Err(failure);
-        }
-        if failure.reason != reason {
+        if last.is_none_or(|last| last.reason != failure.reason) {
             warn!("waiting for {failure}");
-            reason = failure.reason;
         }
-        sleep_until(next).await;
+        last = Some(failure);
+        sleep_until((Instant::now() + pauses.next()).min(until)).await;
     }
 }
 

@@ -1,131 +1,22 @@
 //! Bringing real databases to their head with the real `airflow db migrate`, one at a time.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
+mod migrating;
 
 use common::{NASTY, block_on, eventually, postgres};
-use kube_airflow_init::airflow::version::Version;
 use kube_airflow_init::database::{Database, Postgres};
 use kube_airflow_init::exit::Code;
-use kube_airflow_init::migrate::{Command, Error, MIGRATION, Mode, Needed, Outcome, SPACE, Schema, bring_to_head};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use kube_airflow_init::migrate::{Error, Mode, Outcome, SPACE, bring_to_head};
+use migrating::{LONG, NEEDED, Place, migrate};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use std::collections::{BTreeMap, BTreeSet};
-use std::env;
-use std::ffi::OsString;
-use std::fs;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
-use tempfile::TempDir;
-
-/// Enough for everything that happens here, on a machine that does other things as well.
-const LONG: Duration = Duration::from_secs(300);
-
-/// The `airflow` of a real installation of the line 3.
-static AIRFLOW: LazyLock<PathBuf> = LazyLock::new(|| {
-    let name = "KUBE_AIRFLOW_TEST_AIRFLOW3";
-    let path = env::var_os(name).map(PathBuf::from).unwrap_or_else(|| {
-        panic!("{name} is not set: give it the path of bin/airflow in a virtual environment with Airflow 3.3.2")
-    });
-    assert!(path.exists(), "{name}={} does not exist", path.display());
-    path
-});
-
-/// What that installation needs, read from its files.
-static NEEDED: LazyLock<Needed> = LazyLock::new(|| {
-    let library = AIRFLOW.parent().unwrap().parent().unwrap().join("lib");
-    let python = fs::read_dir(library).unwrap().map(|entry| entry.unwrap().path());
-    let python = python.filter(|path| path.join("site-packages").exists()).min().unwrap();
-    let airflow = python.join("site-packages/airflow");
-    Needed {
-        schemas: vec![
-            schema("alembic_version", &airflow.join("migrations/versions")),
-            schema("alembic_version_fab", &airflow.join("providers/fab/migrations/versions")),
-        ],
-        version: Version::new(3, 3, 2),
-    }
-});
-
-fn schema(table: &str, folder: &Path) -> Schema {
-    let revision = regex::Regex::new(r#"(?m)^revision\s*(?::[^=]*)?=\s*["'](\w+)["']"#).unwrap();
-    let parents = regex::Regex::new(r"(?m)^down_revision\s*(?::[^=]*)?=\s*(.*)$").unwrap();
-    let quoted = regex::Regex::new(r#"["'](\w+)["']"#).unwrap();
-    let (mut known, mut followed) = (BTreeSet::new(), BTreeSet::new());
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|ending| ending != "py") || path.ends_with("__init__.py") {
-            continue;
-        }
-        let text = fs::read_to_string(&path).unwrap();
-        known.insert(revision.captures(&text).unwrap_or_else(|| panic!("{}", path.display()))[1].to_owned());
-        let parent = parents.captures(&text).map(|found| found[1].to_owned()).unwrap_or_default();
-        followed.extend(quoted.captures_iter(&parent).map(|found| found[1].to_owned()));
-    }
-    let heads: Vec<_> = known.difference(&followed).cloned().collect();
-    assert_eq!(heads.len(), 1, "{table}");
-    Schema { table: table.into(), heads, known }
-}
-
-/// The URL that Airflow is given.
-fn url(database: &Database) -> String {
-    match database {
-        Database::Postgres(to) => {
-            let password = utf8_percent_encode(NASTY, NON_ALPHANUMERIC);
-            format!("postgresql+psycopg2://{}:{password}@{}:{}/{}", to.user, to.host, to.port, to.name)
-        }
-        Database::Sqlite(path) => format!("sqlite:///{}", path.display()),
-    }
-}
-
-/// A folder for one test: `AIRFLOW_HOME`, and the marks that commands leave.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    /// A shell script as the command. `$MARKS` is a file for marks.
-    fn script(&self, script: &str, database: &Database) -> Command {
-        let home = self.0.path();
-        let environment: [(&str, OsString); 7] = [
-            ("PATH", "/usr/bin:/bin".into()),
-            ("HOME", home.into()),
-            ("MARKS", home.join("marks").into()),
-            ("AIRFLOW", env::var_os("KUBE_AIRFLOW_TEST_AIRFLOW3").unwrap_or_default()),
-            ("AIRFLOW_HOME", home.into()),
-            ("AIRFLOW__CORE__LOAD_EXAMPLES", "False".into()),
-            ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", url(database).into()),
-        ];
-        Command {
-            program: "/bin/sh".into(),
-            arguments: ["-c", script].map(OsString::from).to_vec(),
-            environment: environment.into_iter().map(|(name, value)| (name.into(), value)).collect::<BTreeMap<_, _>>(),
-        }
-    }
-
-    /// The real migration, which leaves its process number as a mark.
-    fn airflow(&self, database: &Database) -> Command {
-        self.script("echo $$ >>\"$MARKS\"; exec \"$AIRFLOW\" db migrate", database)
-    }
-
-    /// What the commands have left.
-    fn marks(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.0.path().join("marks")).unwrap_or_default();
-        text.lines().map(ToOwned::to_owned).collect()
-    }
-}
-
-fn migrate(database: &Database, command: &Command) -> Result<Outcome, Error> {
-    block_on(bring_to_head(database, None, &NEEDED, Mode::Auto, LONG, command))
-}
 
 /// Ten supervisors at once on an empty database. What they leave is the template of the other tests.
-static TEN: LazyLock<(Vec<Result<Outcome, Error>>, usize, String)> = LazyLock::new(|| {
+static TEN: LazyLock<Ten> = LazyLock::new(|| {
     let server = postgres::server();
     let to = server.database();
     let database = postgres::database(&to);
@@ -135,21 +26,29 @@ static TEN: LazyLock<(Vec<Result<Outcome, Error>>, usize, String)> = LazyLock::n
         let all: Vec<_> = (0..10).map(|_| scope.spawn(|| migrate(&database, &command))).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    (outcomes, place.marks().len(), to.name)
+    Ten { outcomes, runs: place.marks().len(), name: to.name }
 });
+
+/// How the ten fared.
+struct Ten {
+    outcomes: Vec<Result<Outcome, Error>>,
+    runs: usize,
+    name: String,
+}
+
+/// Postgres wants nobody in a template while it is copied.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// A database that the real Airflow has migrated.
 fn complete() -> Postgres {
-    let template = &TEN.2;
-    // A copy of its own for each; Postgres wants nobody in the template meanwhile.
-    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let template = &TEN.name;
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     postgres::server().copy(template)
 }
 
 #[test]
 fn ten_at_once_on_an_empty_database_run_one_migration_and_all_succeed() {
-    let (outcomes, runs, _) = &*TEN;
+    let Ten { outcomes, runs, .. } = &*TEN;
     assert_eq!(*runs, 1);
     let mut migrated = 0;
     for outcome in outcomes {
@@ -175,10 +74,10 @@ fn a_complete_database_costs_one_connection_and_no_process() {
 }
 
 #[test]
-fn rows_that_only_a_finished_migration_leaves_are_completed() {
+fn a_row_that_only_a_finished_migration_leaves_is_completed() {
     let to = complete();
     let (database, place) = (postgres::database(&to), Place::new());
-    postgres::server().sql(&to.name, "DELETE FROM slot_pool; DELETE FROM log_template;");
+    postgres::server().sql(&to.name, "DELETE FROM slot_pool");
     assert_eq!(migrate(&database, &place.airflow(&database)).unwrap(), Outcome::Migrated);
     assert_eq!(place.marks().len(), 1);
     assert_eq!(postgres::server().sql(&to.name, "SELECT pool FROM slot_pool"), "default_pool");
@@ -200,7 +99,6 @@ fn a_waiter_never_migrates_and_says_at_the_deadline_what_is_missing() {
     let before = "b87d2135fa50";
     assert!(NEEDED.schemas[0].known.contains(before));
     for (change, missing) in [
-        ("DELETE FROM log_template", "the database lacks its log template"),
         ("DELETE FROM slot_pool", "the database lacks its default pool"),
         ("DROP TABLE alembic_version_fab", "the database lacks the tables of `alembic_version_fab`"),
         ("UPDATE alembic_version SET version_num = 'b87d2135fa50'", "is at revision b87d2135fa50"),
@@ -233,7 +131,6 @@ fn a_failing_migration_shows_its_last_lines_without_the_password() {
     let script = "for n in $(seq 30); do echo line $n; done; echo \"$AIRFLOW__DATABASE__SQL_ALCHEMY_CONN\" >&2; exit 3";
     let mut command = place.script(script, &database);
     command.environment.insert("PLAIN".into(), NASTY.into());
-    command.arguments[1].push("4");
     command.arguments[1] = format!("echo \"$PLAIN\"; {script}").into();
     let (log, guard) = common::Log::start();
     let error = migrate(&database, &command).unwrap_err();
@@ -301,125 +198,6 @@ fn a_pooler_in_session_mode_serves() {
     let (database, place) = (postgres::database(&pooled), Place::new());
     let error = migrate(&database, &place.script("exit 9", &database)).unwrap_err();
     assert!(matches!(error, Error::Failed { .. }), "{error}");
-}
-
-/// Waits until Airflow holds its own migration lock in this database: then it is in the middle of its work.
-fn until_airflow_works(to: &Postgres) {
-    let sql = format!(
-        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database WHERE datname = '{}' AND \
-         locktype = 'advisory' AND objsubid = 1 AND classid = 0 AND objid = 1 AND granted",
-        to.name
-    );
-    eventually("airflow takes its lock", || postgres::server().sql("postgres", &sql) == "1");
-}
-
-#[test]
-fn after_a_killed_migration_the_next_one_finishes() {
-    let to = postgres::server().database();
-    let (database, place) = (postgres::database(&to), Place::new());
-    let command = place.airflow(&database);
-    thread::scope(|scope| {
-        let first = scope.spawn(|| migrate(&database, &command));
-        until_airflow_works(&to);
-        kill(Pid::from_raw(place.marks()[0].parse().unwrap()), Signal::SIGKILL).unwrap();
-        let error = first.join().unwrap().unwrap_err();
-        assert_eq!(error.code(), Code::MigrationFailed);
-    });
-    assert_eq!(migrate(&database, &command).unwrap(), Outcome::Migrated);
-    assert_eq!(place.marks().len(), 2);
-}
-
-/// A supervisor in a process of its own, for the tests that kill it.
-#[test]
-#[ignore = "not a test: the process that other tests start and kill"]
-fn supervisor() {
-    let mut to = postgres_from(&env::var("TO_NAME").unwrap());
-    to.port = env::var("TO_PORT").unwrap().parse().unwrap();
-    let database = postgres::database(&to);
-    let place = Place::new();
-    let mut command = place.airflow(&database);
-    command.environment.insert("MARKS".into(), env::var_os("TO_MARKS").unwrap());
-    migrate(&database, &command).unwrap();
-}
-
-fn postgres_from(name: &str) -> Postgres {
-    Postgres {
-        host: "127.0.0.1".into(),
-        port: 0,
-        user: name.into(),
-        password: Some(NASTY.to_owned().into()),
-        name: name.into(),
-        parameters: Vec::new(),
-    }
-}
-
-fn spawn_supervisor(to: &Postgres, place: &Place) -> std::process::Child {
-    std::process::Command::new(env::current_exe().unwrap())
-        .args(["--exact", "supervisor", "--ignored"])
-        .env("TO_NAME", &to.name)
-        .env("TO_PORT", to.port.to_string())
-        .env("TO_MARKS", place.0.path().join("marks"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .unwrap()
-}
-
-#[test]
-fn after_the_whole_group_is_killed_the_next_supervisor_finishes() {
-    let to = postgres::server().database();
-    let (database, place) = (postgres::database(&to), Place::new());
-    let mut first = spawn_supervisor(&to, &place);
-    until_airflow_works(&to);
-    killpg(Pid::from_raw(first.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
-    first.wait().unwrap();
-    assert_eq!(migrate(&database, &place.airflow(&database)).unwrap(), Outcome::Migrated);
-}
-
-#[test]
-fn a_migration_that_lost_its_supervisor_is_waited_for() {
-    let to = postgres::server().database();
-    let (database, place) = (postgres::database(&to), Place::new());
-    let mut first = spawn_supervisor(&to, &place);
-    until_airflow_works(&to);
-    let orphan = Pid::from_raw(place.marks()[0].parse().unwrap());
-    kill(orphan, Signal::SIGSTOP).unwrap();
-    first.kill().unwrap();
-    first.wait().unwrap();
-    thread::scope(|scope| {
-        let second = scope.spawn(|| migrate(&database, &place.airflow(&database)));
-        // The second one has met Airflow's lock and tries again.
-        eventually("a second and a third try", || place.marks().len() >= 3);
-        kill(orphan, Signal::SIGCONT).unwrap();
-        let outcome = second.join().unwrap().unwrap();
-        assert!(matches!(outcome, Outcome::Migrated | Outcome::MigratedElsewhere), "{outcome:?}");
-    });
-}
-
-#[test]
-fn a_migration_without_its_lock_is_ended() {
-    let to = postgres::server().database();
-    let (database, place) = (postgres::database(&to), Place::new());
-    // The second run fails at once, so that the test ends.
-    let script = "[ -e \"$MARKS\" ] && { echo again >>\"$MARKS\"; exit 7; }; echo $$ >\"$MARKS\"; exec sleep 600";
-    let command = place.script(script, &database);
-    thread::scope(|scope| {
-        let run = scope.spawn(|| migrate(&database, &command));
-        eventually("the command runs", || !place.marks().is_empty());
-        let cut = format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database WHERE \
-             datname = '{}' AND classid = {SPACE} AND objid = {MIGRATION}",
-            to.name
-        );
-        assert_eq!(postgres::server().sql("postgres", &cut), "t");
-        let error = run.join().unwrap().unwrap_err();
-        assert!(matches!(&error, Error::Failed { status, .. } if status.code() == Some(7)), "{error}");
-    });
-    let marks = place.marks();
-    assert_eq!(marks[1], "again");
-    let sleeper = Pid::from_raw(marks[0].parse().unwrap());
-    assert!(kill(sleeper, None).is_err(), "the first command still runs");
 }
 
 #[test]

@@ -271,6 +271,16 @@ pub fn spec(role: Role, version: Version) -> Result<&'static Spec, Unsupported> 
     })
 }
 
+/// A range of versions in words.
+pub fn range(since: Version, before: Version) -> String {
+    match (since == FIRST, before == LAST) {
+        (true, true) => "all".to_owned(),
+        (true, false) => format!("before {}.{}", before.major, before.minor),
+        (false, true) => format!("from {}.{}", since.major, since.minor),
+        (false, false) => format!("{}.{} to before {}.{}", since.major, since.minor, before.major, before.minor),
+    }
+}
+
 /// The children of `standalone` on `version`, in the order they are started.
 pub fn standalone(version: Version) -> &'static [Role] {
     STANDALONE

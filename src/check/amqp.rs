@@ -179,11 +179,34 @@ fn transport(broker: &Broker, error: &io::Error) -> Failure {
     }
 }
 
+fn is_hang_up(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe)
+}
+
+/// The broker closed instead of answering. In TLS 1.3 a server judges the client's certificate after the client has
+/// finished its handshake, and `RabbitMQ`'s reset may overtake its own alert. So a refused certificate looks like a
+/// broker that goes away, which may also be true.
+fn hung_up(name: &str, broker: &Broker) -> Failure {
+    let (code, guess) = match &broker.tls {
+        None => (Code::Unavailable, NO_TLS),
+        Some(Tls { certificate: None, .. }) => {
+            (Code::Tls, "it may ask for a client certificate: `[celery] ssl_cert` and `ssl_key`")
+        }
+        Some(_) => (Code::Tls, "it may not trust our client certificate"),
+    };
+    Failure::passing(code, format!("{name}: the broker hangs up before it answers: {guess}"))
+}
+
+/// Why a broker may not answer a client without TLS in AMQP.
+const NO_TLS: &str = "if this is a TLS port, use amqps://";
+
 /// What an error of the client library means for somebody who waits.
 fn failure(broker: &Broker, error: &lapin::Error) -> Failure {
     let name = name(broker);
     let secret = broker.password.expose_secret();
     match error.kind() {
+        ErrorKind::IOError(error) if is_hang_up(error) => hung_up(&name, broker),
         ErrorKind::IOError(error) => transport(broker, error),
         ErrorKind::ProtocolError(refusal) => {
             let text = clean(refusal.get_message().as_str(), secret);
@@ -210,7 +233,9 @@ fn failure(broker: &Broker, error: &lapin::Error) -> Failure {
             }
         }
         ErrorKind::InvalidProtocolVersion(_) | ErrorKind::ParsingError(_) => {
-            Failure::passing(Code::Unavailable, format!("{name}: it does not answer like an AMQP 0-9-1 broker"))
+            let hint = if broker.tls.is_none() { format!(": {NO_TLS}") } else { String::new() };
+            let text = format!("{name}: it does not answer like an AMQP 0-9-1 broker{hint}");
+            Failure::passing(Code::Unavailable, text)
         }
         _ => Failure::passing(Code::Unavailable, format!("{name}: {}", clean(&error.to_string(), secret))),
     }

@@ -238,3 +238,33 @@ fn no_database(postgres: &Postgres, name: &str) -> Failure {
     let fix = "create it, or correct the name in the URL";
     Failure::lasting(Code::NoDatabase, format!("{name}: the database `{}` does not exist: {fix}", postgres.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The states that a test cannot easily bring a real server into; `tests/wait.rs` has the others.
+    #[test]
+    fn a_server_that_starts_stops_or_is_full_may_heal() {
+        let to = Postgres {
+            host: "db".into(),
+            port: 5432,
+            user: "airflow".into(),
+            password: None,
+            name: "airflow".into(),
+            parameters: Vec::new(),
+        };
+        for (state, text) in [
+            ("57P03", "the database system is starting up"),
+            ("57P01", "terminating connection due to administrator command"),
+            ("53300", "sorry, too many clients already"),
+            ("08P01", "server login has been failing, try again later"),
+        ] {
+            let failure = refused(&to, "db:5432/airflow", state, text);
+            assert_eq!((failure.code, failure.heals), (Code::Unavailable, true), "{state}");
+            assert!(failure.reason.starts_with("db:5432/airflow: ") && failure.reason.contains(text), "{failure}");
+        }
+        let forbidden = refused(&to, "db:5432/airflow", "42501", "permission denied for database \"airflow\"");
+        assert_eq!((forbidden.code, forbidden.heals), (Code::Denied, false));
+    }
+}

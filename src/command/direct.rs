@@ -6,6 +6,7 @@ use crate::exit::Code;
 use crate::files;
 use crate::plan::{self, Goal};
 use crate::prepare;
+use crate::reference;
 use clap::CommandFactory;
 use secrecy::ExposeSecret;
 use std::fmt::Write as _;
@@ -25,6 +26,13 @@ pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kube-airflow-init", &mut script);
             print(&String::from_utf8_lossy(&script))
+        }
+        Verb::Reference { page } => {
+            let Some((_, write)) = reference::PAGES.iter().find(|(name, _)| *name == page) else {
+                error!("there is no page {page}");
+                return Err(Code::Usage);
+            };
+            print(&write())
         }
         _ => Err(Code::Internal),
     }

@@ -9,7 +9,7 @@ use crate::exit::Code;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::time::timeout_at;
 
 /// First key of our advisory locks: "KAI1". Two-key locks are a space of their own, apart from Airflow's one-key
@@ -24,7 +24,7 @@ const LOOKS: u32 = 3;
 /// A connection (or file) with which the lock was asked for; kept between attempts.
 pub(super) enum Lock {
     Postgres(Box<PgConnection>, Postgres),
-    File(File),
+    File(File, PathBuf),
 }
 
 /// The answer to one attempt.
@@ -72,9 +72,12 @@ impl Lock {
     fn file(database: &Path) -> Result<Self, Error> {
         let mut path = database.as_os_str().to_owned();
         path.push(".kube-airflow-init.lock");
+        let path = PathBuf::from(path);
         // Never removed: whoever removes a lock file takes the lock from somebody who has just opened it.
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        file.map(Self::File).map_err(|source| Error::LockFile { path: Path::new(&path).display().to_string(), source })
+        match OpenOptions::new().create(true).truncate(false).write(true).open(&path) {
+            Ok(file) => Ok(Self::File(file, path)),
+            Err(source) => Err(Error::LockFile { path: path.display().to_string(), source }),
+        }
     }
 
     async fn attempt(&mut self) -> Result<bool, Error> {
@@ -83,10 +86,10 @@ impl Lock {
                 let sql = format!("SELECT pg_try_advisory_lock({SPACE}, {MIGRATION})::text");
                 Ok(ask(connection, to, sql).await? == "true")
             }
-            Self::File(file) => match file.try_lock() {
+            Self::File(file, path) => match file.try_lock() {
                 Ok(()) => Ok(true),
                 Err(TryLockError::WouldBlock) => Ok(false),
-                Err(TryLockError::Error(source)) => Err(Error::LockFile { path: "beside the database".into(), source }),
+                Err(TryLockError::Error(source)) => Err(Error::LockFile { path: path.display().to_string(), source }),
             },
         }
     }
@@ -102,7 +105,22 @@ impl Lock {
                 );
                 ask(connection, to, sql).await.is_ok_and(|count| count != "0")
             }
-            Self::File(_) => true,
+            Self::File(..) => true,
+        }
+    }
+
+    /// Whether somebody holds Airflow's own migration lock, `pg_advisory_lock(1)`: a migration whose supervisor was
+    /// killed. A second one would fail after 1.8 seconds (Airflow means to wait 1800 seconds; Postgres reads
+    /// milliseconds), with a message that no longer says why.
+    pub(super) async fn has_orphan(&mut self) -> Result<bool, Failure> {
+        match self {
+            Self::Postgres(connection, to) => {
+                let sql = "SELECT count(*)::text FROM pg_locks JOIN pg_database d ON d.oid = database WHERE datname = \
+                           current_database() AND locktype = 'advisory' AND granted AND classid = 0 AND objid = 1 \
+                           AND objsubid = 1";
+                Ok(ask(connection, to, sql.to_owned()).await? != "0")
+            }
+            Self::File(..) => Ok(false),
         }
     }
 }

@@ -40,8 +40,10 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, report: &OwnedFd) -> Resul
         error!("cannot start: {error}");
         Code::Os
     })?;
-    runtime.block_on(services(plan, &environment))?;
-    drop(runtime);
+    let ready = runtime.block_on(services(plan, &environment));
+    // A name server that does not answer must not hold the end up.
+    runtime.shutdown_background();
+    ready?;
     if plan.argv.is_empty() {
         return Ok(Code::Success);
     }
@@ -165,8 +167,9 @@ async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
             Some(Broker::parse_list(url.expose_secret()).map_err(|error| unusable(told, &error))?)
         }
     };
-    let targets: Vec<Target> =
-        database.clone().map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
+    // There is nobody to wait for behind a file.
+    let server = database.clone().filter(|database| matches!(database, Database::Postgres(_)));
+    let targets: Vec<Target> = server.map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
     wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);
         failure.code

@@ -8,6 +8,7 @@
 //! ```
 
 // Every test binary uses its own part of this.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of the harness")]
 
 pub mod postgres;
@@ -42,7 +43,8 @@ cat >/dev/null
 exec setsid sh -c '
     kill -s "$1" "$2" 2>/dev/null
     tries=0
-    while kill -0 "$2" 2>/dev/null && [ "$tries" -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+    # A dead process that nobody reaps has no executable any more.
+    while [ -e "/proc/$2/exe" ] && [ "$tries" -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
     kill -s KILL -- "-$3" 2>/dev/null
     rm -rf "$4"
 ' sh "$signal" "$server" "$$" "$folder"
@@ -159,17 +161,15 @@ pub fn give(path: &Path, user: &str) {
 
 /// Runs a command to its end, with `input`, and fails with its output when it fails.
 pub fn run(command: &mut Command, input: &str) -> String {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{:?}: {error}: is its Debian package installed?", command.get_program()));
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(|error| {
+            panic!("{}: {error}: is its Debian package installed?", command.get_program().display())
+        });
     child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{:?} failed:\n{text}{errors}", command.get_program());
+    assert!(output.status.success(), "{} failed:\n{text}{errors}", command.get_program().display());
     text
 }
 
@@ -183,16 +183,23 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Captures everything from `debug` on, our dependencies' words included, until the guard is dropped.
+    /// Captures everything, our dependencies' words included, until the guard is dropped.
     pub fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(log.clone())
-            .with_ansi(false)
-            .without_time()
-            .with_max_level(tracing::Level::DEBUG)
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
+        let guard = log.here();
+        (log, guard)
+    }
+
+    /// Captures what this thread says, too.
+    pub fn here(&self) -> tracing::subscriber::DefaultGuard {
+        tracing::subscriber::set_default(subscriber(self))
+    }
+
+    /// Captures what threads without a log of their own say, for the rest of the process.
+    pub fn everywhere() -> Self {
+        let log = Self::default();
+        tracing::subscriber::set_global_default(subscriber(&log)).unwrap();
+        log
     }
 
     /// Everything.
@@ -224,4 +231,13 @@ impl MakeWriter<'_> for Log {
     fn make_writer(&self) -> Self {
         self.clone()
     }
+}
+
+fn subscriber(log: &Log) -> impl tracing::Subscriber + Send + Sync + use<> {
+    tracing_subscriber::fmt()
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .without_time()
+        .with_max_level(tracing::Level::TRACE)
+        .finish()
 }

@@ -86,11 +86,12 @@ impl Cluster {
         if with_tls {
             let certificate = tls::known().issue(&data, "server", "DNS:localhost");
             fs::copy(tls::known().ca(), data.join("ca.pem")).unwrap();
-            settings += &format!(
+            let tls = format!(
                 "ssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'\nssl_ca_file = 'ca.pem'\n",
                 certificate.certificate.display(),
                 certificate.key.display()
             );
+            settings.push_str(&tls);
         }
         fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
         give(&data, USER);

@@ -1,4 +1,4 @@
-//! A real RabbitMQ on two loopback ports, plain and TLS, with users and virtual hosts from a definitions file.
+//! A real `RabbitMQ` on two loopback ports, plain and TLS, with users and virtual hosts from a definitions file.
 
 use super::{NASTY, Server, as_user, folder, free_port, give, run, tls};
 use kube_airflow_init::broker::{Broker, Tls};
@@ -20,7 +20,7 @@ pub fn server() -> &'static Node {
 /// How many virtual hosts there are to hand out: made at the start, because each `rabbitmqctl` costs seconds.
 const VHOSTS: usize = 12;
 
-/// The user that RabbitMQ runs as.
+/// The user that `RabbitMQ` runs as.
 const USER: &str = "rabbitmq";
 
 /// The user of all virtual hosts; its password is [`NASTY`].

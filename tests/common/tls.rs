@@ -4,10 +4,13 @@ use super::run;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The authority that the servers' certificates come from, and one that nobody knows.
 static KNOWN: LazyLock<Authority> = LazyLock::new(|| Authority::new("known"));
 static STRANGE: LazyLock<Authority> = LazyLock::new(|| Authority::new("strange"));
+
+static CLIENTS: AtomicU32 = AtomicU32::new(1);
 
 /// The authority that the servers use.
 pub fn known() -> &'static Authority {
@@ -65,8 +68,10 @@ impl Authority {
         Certificate { certificate: path("pem"), key: path("key") }
     }
 
-    /// A client certificate, kept with the authority.
+    /// A fresh client certificate, kept with the authority.
     pub fn client(&self, name: &str) -> Certificate {
-        self.issue(self.folder.path(), name, &format!("DNS:{name}"))
+        // Tests run at the same time, and must not write each other's files.
+        let file = format!("{name}-{}", CLIENTS.fetch_add(1, Ordering::Relaxed));
+        self.issue(self.folder.path(), &file, &format!("DNS:{name}"))
     }
 }

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses its part")]
 
+#[path = "../skip/mod.rs"]
+mod skip;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +31,7 @@ pub(crate) fn all() -> Vec<(&'static str, Environment)> {
     for (version, name) in [("2.11.2", "KUBE_AIRFLOW_TEST_AIRFLOW2"), ("1.10.15", "KUBE_AIRFLOW_TEST_AIRFLOW1")] {
         match environment(name) {
             Some(environment) => found.push((version, environment)),
-            None => eprintln!("SKIPPED: Airflow {version} (set {name}=/path/to/bin/airflow)"),
+            None => skip::skipped(&format!("Airflow {version} (set {name}=/path/to/bin/airflow)")),
         }
     }
     found
