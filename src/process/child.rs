@@ -45,17 +45,18 @@ pub fn start(argv: &[OsString], settle: Option<Inherited>) -> io::Result<Started
 }
 
 /// Starts this program again with [`PREPARE`], the number of a descriptor and `words`. All that it leaves behind carries
-/// `mark`.
+/// `mark`; a command that it becomes goes through the trampoline with `settle`.
 ///
 /// # Errors
 /// No pipe or no process could be made.
-pub fn start_prepare(words: &[OsString], mark: Option<usize>) -> io::Result<Started> {
+pub fn start_prepare(words: &[OsString], mark: Option<usize>, settle: Option<Inherited>) -> io::Result<Started> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     // The writing end must survive this one exec; the child marks it close-on-exec again at once. Nothing else is
     // started in between: this process has one thread.
     rustix::io::fcntl_setfd(&write, rustix::io::FdFlags::empty())?;
+    let settle = settle.map_or_else(String::new, |inherited| format!("/{}", inherited.to_word()));
     let mut command = ourselves();
-    command.arg(PREPARE).arg(write.as_raw_fd().to_string()).args(words);
+    command.arg(PREPARE).arg(format!("{}{settle}", write.as_raw_fd())).args(words);
     if let Some(mark) = mark {
         command.env(MARK, mark.to_string());
     }

@@ -266,7 +266,7 @@ impl State {
         let main = self.children.first().filter(|slot| slot.life == Life::Running);
         if self.helper == Helper::Idle && main.is_some_and(|slot| slot.policy.help != Help::Never) {
             self.helper = Helper::Running;
-            out.push(Action::Help);
+            out.push(Action::Help(self.grace()));
         }
     }
 
@@ -349,7 +349,8 @@ impl State {
     }
 
     fn left(&mut self, out: &mut Vec<Action>) {
-        if self.phase != (Phase::Sweeping { termed: false }) {
+        // The helper was killed; its end is reported and brings us here again.
+        if self.phase != (Phase::Sweeping { termed: false }) || self.helper == Helper::Running {
             return;
         }
         self.phase = Phase::Sweeping { termed: true };

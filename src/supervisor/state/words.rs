@@ -62,8 +62,8 @@ pub enum Action {
     Start(Child),
     /// KILL what a child that ended left behind, and tell whether there was anything.
     Clear(Child),
-    /// Start the helper of the main child.
-    Help,
+    /// Start the helper of the main child; KILL comes after this time, if ever.
+    Help(Option<Duration>),
     /// KILL the helper.
     EndHelp,
     /// Ask for a timer; an earlier one of the same name is replaced.
