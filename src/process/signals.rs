@@ -104,9 +104,11 @@ impl Signals {
             // The kernel keeps default meanings away from PID 1: the handler ends it.
             RELEASED.store(true, Ordering::SeqCst);
         } else {
-            all().filter(|signal| self.inherited.ignored & bit(*signal) == 0 && *signal != SIGPIPE).for_each(|signal| {
-                sys::ignore(signal, false);
-            });
+            all().filter(|signal| self.inherited.ignored & bit(*signal) == 0 && *signal != SIGPIPE).for_each(
+                |signal| {
+                    sys::ignore(signal, false);
+                },
+            );
         }
         sys::mask(libc::SIG_SETMASK, self.inherited.mask);
         let mut came = [0_u8; 256];

@@ -75,7 +75,11 @@ fn why(job: &Job, over: &Over) -> String {
             format!("{} was killed by us: it had not ended in time{stop}", child(at))
         }
         Why::Ended(at, Exit::Killed(SIGKILL)) => {
-            format!("{} was killed by SIGKILL, not by us: out of memory?{}", child(at), over.stop.map_or("", |_| " (it was stopping)"))
+            format!(
+                "{} was killed by SIGKILL, not by us: out of memory?{}",
+                child(at),
+                over.stop.map_or("", |_| " (it was stopping)")
+            )
         }
         Why::Ended(at, exit @ Exit::Killed(_)) => format!("{} was {exit}{stop}", child(at)),
         Why::Ended(at, exit) if over.stop.is_none() => format!("{} ended by itself: {exit}", child(at)),
