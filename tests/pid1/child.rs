@@ -14,17 +14,18 @@ signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 os.execvp(sys.argv[4], sys.argv[4:])
 ";
 
-const SHOW: [&str; 3] = ["grep", "-E", "^Sig(Blk|Ign)"];
-
 /// Bits of a set of signals, as /proc shows it.
 fn set(signals: &[i32]) -> String {
     format!("{:016x}", signals.iter().fold(0_u64, |set, signal| set | 1 << (signal - 1)))
 }
 
-/// What the child printed, without the two signals that glibc's `posix_spawn` leaves ignored because its threads use them.
+/// The blocked and ignored signals that the child printed, without the two signals that glibc's `posix_spawn` leaves ignored because its threads use them.
 fn without_glibcs_own(out: &str) -> String {
     let line = |line: &str| -> Option<String> {
         let (name, set) = line.split_once(":\t")?;
+        if !["SigBlk", "SigIgn"].contains(&name) {
+            return None;
+        }
         let set = u64::from_str_radix(set, 16).ok()?;
         let own = if name == "SigIgn" { 0x1_8000_0000 } else { 0 };
         Some(format!("{name}:\t{:016x}\n", set & !own))
@@ -56,8 +57,8 @@ fn a_command_has_the_mask_and_the_ignored_signals_that_we_were_given() {
         (&[64, 34], &[40, 10], false),
         (&[13], &[], true),
     ] {
-        let words = [&["exec", "--bare", "--"], &SHOW[..], &["/proc/self/status"]].concat();
-        let Some(setup) = Setup::pid1(&words) else { return };
+        // Not grep: it catches SEGV itself.
+        let Some(setup) = Setup::pid1(&["exec", "--bare", "--", "cat", "/proc/self/status"]) else { return };
         let ended = wrapped(setup, blocked, ignored, pipe).run();
         let mut ignored = ignored.to_vec();
         ignored.extend(pipe.then_some(13));
@@ -82,7 +83,7 @@ fn a_signal_that_was_ignored_is_forwarded_all_the_same() {
 
 #[test]
 fn a_role_has_a_clean_mask_and_default_signals() {
-    let script = "exec grep -E '^Sig(Blk|Ign)' /proc/self/status";
+    let script = "exec cat /proc/self/status";
     let Some(setup) = Setup::role(&["scheduler"], script) else { return };
     let ended = wrapped(setup, &[15, 21], &[1, 2, 3], true).run();
     assert_eq!(without_glibcs_own(&ended.out), format!("SigBlk:\t{0}\nSigIgn:\t{0}\n", set(&[])), "{}", ended.err);
