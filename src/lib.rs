@@ -26,6 +26,7 @@ pub mod template;
 pub mod wait;
 
 use crate::exit::Code;
+use crate::process::child::PREPARE;
 use crate::process::signals::Signals;
 use std::ffi::OsString;
 
@@ -34,8 +35,8 @@ pub fn main() -> u8 {
     // PID 1 catches signals before anything else. The prepare stage is an ordinary program that a TERM ends at once.
     let signals = (!prepare::is_wanted()).then(Signals::install);
     let vars = env::Process;
-    telemetry::start(&vars);
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    telemetry::start(&vars, name(&words));
     match signals {
         None => prepare::main(&words, &vars),
         Some(Ok(mut signals)) => command::run(&words, &vars, &mut signals),
@@ -43,5 +44,15 @@ pub fn main() -> u8 {
             tracing::error!("cannot catch signals: {error}");
             Code::Os.number()
         }
+    }
+}
+
+/// What this process calls itself in the log. The children of `standalone` share one log, so each says which one it is.
+fn name(words: &[OsString]) -> String {
+    match words {
+        [prepare, _, standalone, role] if prepare == PREPARE && standalone == "standalone" => {
+            format!("kube-airflow-init[{}]", role.display())
+        }
+        _ => "kube-airflow-init".to_owned(),
     }
 }

@@ -14,8 +14,8 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-/// Starts logging for this process. Wrong words in the variables count as unset here: the settings report them.
-pub fn start(vars: &dyn Vars) {
+/// Starts logging for this process, which calls itself `name` in its lines. Wrong words in the variables count as unset here: the settings report them.
+pub fn start(vars: &dyn Vars, name: String) {
     let word = |variable: &env::Variable| {
         vars.get(variable.name).and_then(|text| text.into_string().ok()).map(|text| text.trim().to_ascii_lowercase())
     };
@@ -30,7 +30,7 @@ pub fn start(vars: &dyn Vars) {
         .with_writer(Stderr)
         // Its fallback is eprintln!, which panics when stderr is gone.
         .log_internal_errors(false)
-        .event_format(Format { json });
+        .event_format(Format { json, name });
     // What libraries say while we wait is our business to say, once and in our words.
     let ours = tracing_subscriber::filter::filter_fn(|meta| meta.target().starts_with("kube_airflow_init"));
     let _ =
@@ -39,6 +39,7 @@ pub fn start(vars: &dyn Vars) {
 
 struct Format {
     json: bool,
+    name: String,
 }
 
 #[derive(Default)]
@@ -81,12 +82,12 @@ where
             let mut object = serde_json::Map::new();
             object.insert("time".into(), time.into());
             object.insert("level".into(), level.to_lowercase().into());
-            object.insert("logger".into(), "kube-airflow-init".into());
+            object.insert("logger".into(), self.name.clone().into());
             object.insert("message".into(), message.text.into());
             object.extend(message.fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
             return writeln!(writer, "{}", serde_json::Value::Object(object));
         }
-        write!(writer, "{time} {level:<5} kube-airflow-init: {}", message.text)?;
+        write!(writer, "{time} {level:<5} {}: {}", self.name, message.text)?;
         for (name, value) in message.fields {
             write!(writer, " {name}={value}")?;
         }
