@@ -22,7 +22,7 @@ use crate::env::Vars;
 use crate::migrate::Mode;
 use crate::settings::Settings;
 use crate::settings::problem::{Problem, Problems};
-use crate::supervisor::state::Policy;
+use crate::supervisor::state::{Again, Help, Policy};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -195,23 +195,22 @@ pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Install
 /// The policy of a role's row, with the grace period that was asked for.
 pub fn policy(spec: &Spec, grace: Option<Duration>) -> Policy {
     Policy {
-        stop: spec.stop,
         // A role's helpers must not hear a signal that only its main process understands.
         others: Scope::Leader,
         signals: spec.signals,
-        grace: grace.or(spec.grace.map(Duration::from_secs)),
-        rewrite: Vec::new(),
+        ladder: spec.ladder.to_vec(),
+        again: Again::Escalate,
+        help: if spec.role == Role::Worker { Help::Along } else { Help::Never },
+        ..Policy::plain(spec.stop, grace.or(spec.grace.map(Duration::from_secs)))
     }
 }
 
 /// The policy before the role runs: everything that is there is to end, and nothing needs long for it.
 pub fn policy_of_preparation() -> Policy {
     Policy {
-        stop: Scope::Group,
-        others: Scope::Group,
         signals: [Treatment::Drop; 3],
-        grace: Some(Duration::from_secs(25)),
-        rewrite: Vec::new(),
+        again: Again::Escalate,
+        ..Policy::plain(Scope::Group, Some(Duration::from_secs(25)))
     }
 }
 
