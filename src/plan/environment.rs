@@ -195,6 +195,9 @@ impl Maker<'_> {
         };
         let ours = settings.executor.clone().map(|name| (Value::Public(name), env::EXECUTOR.name));
         self.decide(&options::EXECUTOR, ours, Some(Value::Public(default.to_owned())));
+        // Thirty-two, Airflow's default, is a lot of processes for one machine.
+        let few = self.made.embedded.then(|| Value::Public("8".to_owned()));
+        self.decide(&options::PARALLELISM, None, few);
         self.made.executor = match self.made.told(self.config, &options::EXECUTOR, self.problems) {
             Some(Told::Value(name, _)) => name.expose_secret().to_owned(),
             _ => default.to_owned(),

@@ -13,7 +13,7 @@ use crate::env::Vars;
 use crate::exit::Code;
 use crate::files;
 use crate::keys::{self, Keys};
-use crate::migrate::{self, Mode, Needed};
+use crate::migrate::{self, Mode, Needed, State};
 use crate::plan::{Endpoint, Goal, Key, Plan, Value};
 use crate::process::trampoline::EXEC;
 use crate::report::Message;
@@ -23,10 +23,13 @@ use rustix::fd::OwnedFd;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tracing::{error, info, warn};
 
@@ -92,7 +95,8 @@ fn configure(plan: &Plan) -> Result<(), Code> {
         error!("{}: {}; point AIRFLOW_HOME or AIRFLOW_CONFIG at a writable folder", what.display(), reason(error));
         Code::Io
     };
-    if let Err(error) = std::fs::create_dir_all(&plan.home) {
+    // Airflow makes its database file and its logs readable to all; a folder of our making is not.
+    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(&plan.home) {
         return Err(failed(&plan.home, &error));
     }
     if let Some(rendered) = &plan.rendered {
@@ -180,17 +184,35 @@ async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
             Some(Broker::parse_list(url.expose_secret()).map_err(|error| unusable(told, &error))?)
         }
     };
+    let mode = plan.migrate.filter(|mode| *mode != Mode::Off);
+    let needed = mode.map(|_| needed(plan)).transpose()?.map(Arc::new);
+    let seen = Arc::new(OnceLock::new());
     // There is nobody to wait for behind a file.
     let server = database.clone().filter(|database| matches!(database, Database::Postgres(_)));
-    let targets: Vec<Target> = server.map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
+    let server = server.map(|server| match &needed {
+        // The usual case is a complete schema: one connection answers both questions.
+        Some(needed) => Target::Schema(server, Arc::clone(needed), Arc::clone(&seen)),
+        None => Target::Database(server),
+    });
+    let targets: Vec<Target> = server.into_iter().chain(brokers.map(Target::Broker)).collect();
     wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);
         failure.code
     })?;
-    match (database, plan.migrate) {
-        (Some(database), Some(mode)) if mode != Mode::Off => schema(plan, &database, mode, environment).await,
+    match (database, mode, needed) {
+        (Some(_), Some(_), Some(_)) if seen.get() == Some(&State::Complete) => Ok(()),
+        (Some(database), Some(mode), Some(needed)) => schema(plan, &database, &needed, mode, environment).await,
         _ => Ok(()),
     }
+}
+
+/// What the installed Airflow needs of its database.
+fn needed(plan: &Plan) -> Result<Needed, Code> {
+    let schemas = revisions::required(&plan.installed, &plan.managers).map_err(|error| {
+        log_lines(&chain(&error));
+        Code::NoAirflow
+    })?;
+    Ok(Needed { schemas, version: plan.installed.version })
 }
 
 fn unusable(told: &Told, error: &dyn std::error::Error) -> Code {
@@ -227,12 +249,13 @@ fn ask(told: &Told, environment: &Environment) -> Result<SecretString, Code> {
     }
 }
 
-async fn schema(plan: &Plan, database: &Database, mode: Mode, environment: &Environment) -> Result<(), Code> {
-    let schemas = revisions::required(&plan.installed, &plan.managers).map_err(|error| {
-        log_lines(&chain(&error));
-        Code::NoAirflow
-    })?;
-    let needed = Needed { schemas, version: plan.installed.version };
+async fn schema(
+    plan: &Plan,
+    database: &Database,
+    needed: &Needed,
+    mode: Mode,
+    environment: &Environment,
+) -> Result<(), Code> {
     let mut environment = environment.clone();
     let direct = match (database, &plan.direct) {
         (Database::Postgres(server), Some((host, port))) => {
@@ -256,7 +279,7 @@ async fn schema(plan: &Plan, database: &Database, mode: Mode, environment: &Envi
         environment,
     };
     let timeout = plan.migrate_timeout;
-    match migrate::bring_to_head(database, direct.as_ref(), &needed, mode, timeout, &command).await {
+    match migrate::bring_to_head(database, direct.as_ref(), needed, mode, timeout, &command).await {
         Ok(_) => Ok(()),
         Err(error) => {
             log_lines(&chain(&error));
