@@ -1,8 +1,10 @@
 //! Questions to the outside world: a real handshake with a service, asked once (probe) or until it succeeds (wait).
 
 pub mod amqp;
+pub mod host;
 pub mod postgres;
 pub mod sqlite;
+pub mod tasks;
 
 use crate::exit::Code;
 use std::io;

@@ -133,7 +133,7 @@ pub struct Words {
 }
 
 /// `exec`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Exec {
     /// Execute at once: no settings, no template, no waiting
     #[arg(long)]
@@ -153,11 +153,12 @@ pub struct Exec {
 }
 
 /// Who gets the signals of `exec`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Target {
     /// The command alone
     Child,
     /// The command and its process group
+    #[default]
     Group,
 }
 

@@ -22,7 +22,7 @@ use crate::env::Vars;
 use crate::migrate::Mode;
 use crate::settings::Settings;
 use crate::settings::problem::{Problem, Problems};
-use crate::supervisor::state::Policy;
+use crate::supervisor::state::{Again, Help, Policy};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -206,23 +206,22 @@ pub fn make(
 /// The policy of a role's row, with the grace period that was asked for.
 pub fn policy(spec: &Spec, grace: Option<Duration>) -> Policy {
     Policy {
-        stop: spec.stop,
         // A role's helpers must not hear a signal that only its main process understands.
         others: Scope::Leader,
         signals: spec.signals,
-        grace: grace.or(spec.grace.map(Duration::from_secs)),
-        rewrite: Vec::new(),
+        ladder: spec.ladder.to_vec(),
+        again: Again::Escalate,
+        help: if spec.role == Role::Worker { Help::Along } else { Help::Never },
+        ..Policy::plain(spec.stop, grace.or(spec.grace.map(Duration::from_secs)))
     }
 }
 
 /// The policy before the role runs: everything that is there is to end, and nothing needs long for it.
 pub fn policy_of_preparation() -> Policy {
     Policy {
-        stop: Scope::Group,
-        others: Scope::Group,
         signals: [Treatment::Drop; 3],
-        grace: Some(Duration::from_secs(25)),
-        rewrite: Vec::new(),
+        again: Again::Escalate,
+        ..Policy::plain(Scope::Group, Some(Duration::from_secs(25)))
     }
 }
 
@@ -251,7 +250,7 @@ impl Endpoints<'_> {
     fn database(&mut self) -> Option<Endpoint<Database>> {
         match self.made.told(self.config, &options::DATABASE_URL, self.problems)? {
             Told::Value(url, source) => match Database::parse(url.expose_secret()) {
-                Ok(database) => Some(Endpoint::Known(database)),
+                Ok(database) => Some(Endpoint::Known(self.in_schema(database))),
                 Err(error @ database::Error::Unsupported(_)) => {
                     self.notes.push(format!("the database is neither waited for nor migrated: {error}"));
                     None
@@ -272,6 +271,18 @@ impl Endpoints<'_> {
             Told::Command(command, source) => Some(Endpoint::Asked(command, source)),
             Told::File(..) => None,
         }
+    }
+
+    /// Airflow sets the search path of its own connections; ours must look at the same tables.
+    fn in_schema(&mut self, mut database: Database) -> Database {
+        let schema = match self.made.told(self.config, &options::DATABASE_SCHEMA, self.problems) {
+            Some(Told::Value(schema, _)) => schema.expose_secret().to_owned(),
+            _ => return database,
+        };
+        if let Database::Postgres(server) = &mut database {
+            server.parameters.push(("options".to_owned(), format!("-csearch_path={schema}")));
+        }
+        database
     }
 
     fn broker(&mut self) -> Option<Endpoint<Vec<Broker>>> {

@@ -3,6 +3,9 @@
 
 mod act;
 mod announce;
+mod drain;
+mod identity;
+mod pidfiles;
 
 use crate::airflow::installed::{self, Installed};
 use crate::airflow::role::Role;
@@ -18,23 +21,37 @@ use clap::Parser;
 use rustix::fd::OwnedFd;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 use tracing::{error, info};
 
-/// Whether this process was started by PID 1 to prepare.
-pub fn is_wanted() -> bool {
-    std::env::args_os().nth(1).is_some_and(|word| word == PREPARE)
+/// The agreement with PID 1, which started this process.
+#[derive(Debug)]
+struct Parent {
+    /// What is reported goes there.
+    report: OwnedFd,
+    /// A command goes through the trampoline with this word, if there is one.
+    settle: Option<String>,
+}
+
+impl Parent {
+    /// From the word after [`PREPARE`]: `FD`, or `FD/WORD`.
+    fn of(word: Option<&OsString>) -> Option<Self> {
+        let word = word?.to_str()?;
+        let (number, settle) = word.split_once('/').map_or((word, None), |(fd, word)| (fd, Some(word.to_owned())));
+        let number = number.parse().ok().filter(|fd| *fd > 2 && is_pipe(*fd))?;
+        let report = sys::inherited(number);
+        let _ = rustix::io::fcntl_setfd(&report, rustix::io::FdFlags::CLOEXEC);
+        Some(Self { report, settle })
+    }
 }
 
 /// Runs the stage; returns only when there is nothing to execute, or when something failed.
 pub fn main(words: &[OsString], vars: &dyn Vars) -> u8 {
-    let number = words.get(1).and_then(|word| word.to_str()).and_then(|word| word.parse().ok()).filter(|fd| *fd > 2);
-    let Some(number) = number.filter(|number| is_pipe(*number)) else {
+    let Some(parent) = Parent::of(words.get(1)) else {
         error!("{PREPARE} is for kube-airflow-init itself; name a role or a verb, see --help");
         return Code::Usage.number();
     };
-    let report = sys::inherited(number);
-    let _ = rustix::io::fcntl_setfd(&report, rustix::io::FdFlags::CLOEXEC);
-    match run(&words[2..], vars, &report) {
+    match run(&words[2..], vars, &parent) {
         Ok(code) | Err(code) => code.number(),
     }
 }
@@ -45,15 +62,22 @@ fn is_pipe(number: i32) -> bool {
         .is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
 }
 
-fn run(words: &[OsString], vars: &dyn Vars, report: &OwnedFd) -> Result<Code, Code> {
+fn run(words: &[OsString], vars: &dyn Vars, parent: &Parent) -> Result<Code, Code> {
     if words.first().is_some_and(|word| word == "announce") {
         return Ok(announce::run(&plan(child_of_standalone(Role::Web), vars)?));
+    }
+    if let [first, limit] = words
+        && first == "drain"
+    {
+        let limit = limit.to_str().and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let worker = Goal::Role { role: Role::Worker, words: Vec::new(), standalone: false };
+        return Ok(drain::run(&plan(worker, vars)?, limit));
     }
     let plan = plan(goal(words)?, vars)?;
     for note in &plan.notes {
         info!("{note}");
     }
-    act::carry_out(&plan, vars, report)
+    act::carry_out(&plan, vars, parent)
 }
 
 fn child_of_standalone(role: Role) -> Goal {

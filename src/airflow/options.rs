@@ -27,6 +27,9 @@ pub const EXECUTOR: Opt = plain(&[(ALWAYS, "core", "executor")]);
 /// URL of the metadata database (SQLAlchemy).
 pub const DATABASE_URL: Opt =
     sensitive(&[(ALWAYS, "core", "sql_alchemy_conn"), (Version::new(2, 3, 0), "database", "sql_alchemy_conn")]);
+/// Schema (`search_path`) of Airflow's tables in a Postgres database.
+pub const DATABASE_SCHEMA: Opt =
+    plain(&[(ALWAYS, "core", "sql_alchemy_schema"), (Version::new(2, 3, 0), "database", "sql_alchemy_schema")]);
 /// URL of the broker (kombu).
 pub const BROKER_URL: Opt = sensitive(&[(ALWAYS, "celery", "broker_url")]);
 /// URL of Celery's result backend; from 2 on Airflow derives it from the database.
@@ -73,6 +76,7 @@ pub const EXTERNAL_DB_MANAGERS: Opt = plain(&[(THREE, "database", "external_db_m
 pub const ALL: &[&Opt] = &[
     &EXECUTOR,
     &DATABASE_URL,
+    &DATABASE_SCHEMA,
     &BROKER_URL,
     &RESULT_BACKEND,
     &FERNET_KEY,

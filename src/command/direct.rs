@@ -27,13 +27,13 @@ pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
             clap_complete::generate(shell, &mut Cli::command(), "kube-airflow-init", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
-        Verb::Reference { page } => match reference::PAGES.iter().find(|(name, _)| *name == page) {
-            Some((_, write)) => print(&write()),
-            None => {
+        Verb::Reference { page } => {
+            let Some((_, write)) = reference::PAGES.iter().find(|(name, _)| *name == page) else {
                 error!("there is no page {page}");
-                Err(Code::Usage)
-            }
-        },
+                return Err(Code::Usage);
+            };
+            print(&write())
+        }
         _ => Err(Code::Internal),
     }
 }

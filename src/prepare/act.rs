@@ -1,6 +1,6 @@
 //! Carrying a plan out, step by step.
 
-use super::{chain, log_lines};
+use super::{Parent, chain, identity, log_lines, pidfiles};
 use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
@@ -14,6 +14,7 @@ use crate::files;
 use crate::keys::{self, Keys};
 use crate::migrate::{self, Mode, Needed};
 use crate::plan::{Endpoint, Goal, Key, Plan, Value};
+use crate::process::trampoline::EXEC;
 use crate::report::Message;
 use crate::settings::reader::reason;
 use crate::wait::{self, Target};
@@ -31,28 +32,34 @@ use tracing::{error, info, warn};
 type Environment = BTreeMap<OsString, OsString>;
 
 /// Does what the plan says. Returns only when there is nothing to execute, or when something failed.
-pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, report: &OwnedFd) -> Result<Code, Code> {
+pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result<Code, Code> {
     let start = Instant::now();
     configure(plan)?;
-    let environment = environment(plan, vars)?;
+    let mut environment = environment(plan, vars)?;
+    identity::complete(&mut environment, &plan.home);
+    if matches!(plan.goal, Goal::Role { .. }) {
+        pidfiles::remove_stale(&plan.home);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         error!("cannot start: {error}");
         Code::Os
     })?;
-    runtime.block_on(services(plan, &environment))?;
-    drop(runtime);
+    let ready = runtime.block_on(services(plan, &environment));
+    // A name server that does not answer must not hold the end up.
+    runtime.shutdown_background();
+    ready?;
     if plan.argv.is_empty() {
         return Ok(Code::Success);
     }
     if let Some(policy) = &plan.policy {
-        tell(report, &Message::Policy(policy.clone()));
+        tell(&parent.report, &Message::Policy(policy.clone()));
     }
     let what = plan.argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     if let Goal::Role { role, .. } = &plan.goal {
         let version = &plan.installed.version_text;
         info!("starting {role} of Airflow {version} after {:.1} s: {what}", start.elapsed().as_secs_f64());
     }
-    Err(execute(plan, &environment, report))
+    Err(execute(plan, &environment, parent))
 }
 
 fn tell(report: &OwnedFd, message: &Message) {
@@ -61,11 +68,19 @@ fn tell(report: &OwnedFd, message: &Message) {
 }
 
 /// Becomes the role. A refusal is told to PID 1 and returned as a shell would.
-fn execute(plan: &Plan, environment: &Environment, report: &OwnedFd) -> Code {
+fn execute(plan: &Plan, environment: &Environment, parent: &Parent) -> Code {
     let Some((program, arguments)) = plan.argv.split_first() else { return Code::Success };
-    tell(report, &Message::Executing);
-    let error = Command::new(program).args(arguments).env_clear().envs(environment).exec();
-    tell(report, &Message::Refused);
+    let mut command = match (&parent.settle, &plan.goal) {
+        (Some(settle), Goal::Command(_)) => {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg0("kube-airflow-init").arg(EXEC).arg(settle).arg(program);
+            command
+        }
+        _ => Command::new(program),
+    };
+    tell(&parent.report, &Message::Executing);
+    let error = command.args(arguments).env_clear().envs(environment).exec();
+    tell(&parent.report, &Message::Refused);
     error!("cannot execute {}: {}", Path::new(program).display(), reason(&error));
     if error.kind() == io::ErrorKind::NotFound { Code::NotFound } else { Code::NotExecutable }
 }
@@ -140,8 +155,9 @@ async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
     let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list);
     // Both were asked before one of them may fail, so that both are in the log.
     let (database, brokers) = (database?, brokers?);
-    let targets: Vec<Target> =
-        database.clone().map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
+    // There is nobody to wait for behind a file.
+    let server = database.clone().filter(|database| matches!(database, Database::Postgres(_)));
+    let targets: Vec<Target> = server.map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
     wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);
         failure.code

@@ -106,9 +106,15 @@ impl Stack {
 
     /// Starts `kube-airflow-init ROLE` with its own home and log.
     pub(crate) fn start(&mut self, role: &str) {
+        self.start_with(role, &[]);
+    }
+
+    /// [`start`](Self::start) with more settings.
+    pub(crate) fn start_with(&mut self, role: &str, settings: &[(&str, &str)]) {
         let log = self.folder.join(format!("{role}-{}.log", self.inits.len()));
         let file = File::create(&log).unwrap();
         let mut command = self.command(role, &[role]);
+        command.envs(settings.iter().copied());
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         self.inits.push(Init { name: role.to_owned(), log, child, status: None });
     }
@@ -125,6 +131,15 @@ impl Stack {
     /// The newest init of `role`.
     pub(crate) fn init(&self, role: &str) -> &Init {
         self.inits.iter().rev().find(|init| init.name == role).unwrap()
+    }
+
+    /// Waits for the newest init of `role`, which was told to stop.
+    pub(crate) fn ended(&mut self, role: &str) -> ExitStatus {
+        let init = self.inits.iter_mut().rev().find(|init| init.name == role).unwrap();
+        let status =
+            poll(&format!("{role} has ended"), || init.child.try_wait().unwrap().ok_or_else(|| "not yet".into()));
+        init.status = Some(status);
+        status
     }
 
     /// Fails the test at once when an init has ended although nobody asked it to.

@@ -43,6 +43,11 @@ pub(crate) fn with_variable(name: &str, value: &str) -> Vec<i32> {
     all().into_iter().filter(bears).collect()
 }
 
+/// A process that was started with exactly these words.
+pub(crate) fn with_command(command: &str) -> Option<i32> {
+    all().into_iter().find(|pid| command_line(*pid).trim_end() == command)
+}
+
 /// The words a process was started with, separated by spaces.
 pub(crate) fn command_line(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

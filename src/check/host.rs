@@ -1,0 +1,39 @@
+//! The names under which Airflow may know this machine.
+
+use std::path::Path;
+
+/// All names and addresses that `[core] hostname_callable` may give for this machine: the plain host name, and what
+/// /etc/hosts has for it (the kubelet writes `IP pod.service.namespace.svc.cluster.local pod` there, and the first name
+/// is what `getaddrinfo` calls canonical).
+pub fn names() -> Vec<String> {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let hosts = std::fs::read_to_string(Path::new("/etc/hosts")).unwrap_or_default();
+    from(&host, &hosts)
+}
+
+fn from(host: &str, hosts: &str) -> Vec<String> {
+    let mut names = vec![host.to_owned()];
+    for line in hosts.lines() {
+        let words: Vec<&str> = line.split('#').next().unwrap_or("").split_whitespace().collect();
+        if words.iter().skip(1).any(|word| *word == host) {
+            names.extend(words.iter().map(|word| (*word).to_owned()));
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from;
+
+    #[test]
+    fn a_pod_has_its_plain_name_its_canonical_name_and_its_address() {
+        let hosts =
+            "127.0.0.1 localhost\n# a comment worker-0\n10.1.2.3 worker-0.worker.ns.svc.cluster.local worker-0\n";
+        assert_eq!(from("worker-0", hosts), ["worker-0", "10.1.2.3", "worker-0.worker.ns.svc.cluster.local"]);
+        assert_eq!(from("laptop", hosts), ["laptop"]);
+    }
+}

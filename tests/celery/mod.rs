@@ -1,0 +1,66 @@
+//! The settings of a deployment on Postgres and RabbitMQ, the same for every role.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+use crate::common::{NASTY, postgres, rabbitmq};
+use std::path::Path;
+
+/// A deployment with services, keys and ports of its own.
+pub(crate) struct Celery {
+    /// Name of the metadata database.
+    pub(crate) database: String,
+    /// Port of the api-server.
+    pub(crate) api: u16,
+    /// Port of flower.
+    pub(crate) flower: u16,
+    /// What every role is given.
+    pub(crate) environment: Vec<(&'static str, String)>,
+}
+
+/// Secrets that no log may hold.
+pub(crate) fn secrets() -> [String; 3] {
+    [NASTY.to_owned(), "j".repeat(64), "s".repeat(64)]
+}
+
+/// Makes a database and a virtual host, and the settings for them. `folder` gets a file with the password.
+pub(crate) fn deployment(airflow: &Path, folder: &Path, dags: &str) -> Celery {
+    let database = postgres::server().database();
+    let broker = rabbitmq::server().vhost();
+    let [api, logs, triggers, flower] = crate::stack::free_ports();
+    let password = folder.join("database-password");
+    std::fs::write(&password, NASTY).unwrap();
+    let [_, jwt, secret] = secrets();
+    let environment = vec![
+        ("KUBE_AIRFLOW_AIRFLOW", airflow.to_str().unwrap().to_owned()),
+        ("POSTGRES_HOST", database.host.clone()),
+        ("POSTGRES_PORT", database.port.to_string()),
+        ("POSTGRES_USER", database.user.clone()),
+        ("POSTGRES_PASSWORD_FILE", password.to_str().unwrap().to_owned()),
+        ("POSTGRES_DB", database.name.clone()),
+        ("RABBITMQ_HOST", broker.host.clone()),
+        ("RABBITMQ_PORT", broker.port.to_string()),
+        ("RABBITMQ_CREDS", format!("{}:{NASTY}", broker.user)),
+        ("RABBITMQ_VHOST", broker.vhost.clone()),
+        ("EXECUTOR", "Celery".to_owned()),
+        ("FERNET_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned()),
+        ("KUBE_AIRFLOW_API_SECRET_KEY", secret),
+        ("KUBE_AIRFLOW_JWT_SECRET", jwt),
+        ("KUBE_AIRFLOW_API_URL", format!("http://127.0.0.1:{api}")),
+        ("AIRFLOW__CORE__DAGS_FOLDER", format!("{}/{dags}", env!("CARGO_MANIFEST_DIR"))),
+        ("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True".to_owned()),
+        ("AIRFLOW__API__PORT", api.to_string()),
+        ("AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT", logs.to_string()),
+        ("AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT", triggers.to_string()),
+        ("AIRFLOW__CELERY__FLOWER_PORT", flower.to_string()),
+        ("AIRFLOW__CELERY__WORKER_CONCURRENCY", "1".to_owned()),
+    ];
+    Celery { database: database.name, api, flower, environment }
+}
+
+impl Celery {
+    /// One value from the metadata database.
+    pub(crate) fn query(&self, sql: &str) -> String {
+        postgres::server().sql(&self.database, sql)
+    }
+}
