@@ -16,7 +16,7 @@ use crate::airflow::role::Role;
 use crate::airflow::table::{self, Need, Scope, Spec, Treatment, Unsupported};
 use crate::airflow::version::Line;
 use crate::broker::{self, Broker};
-use crate::config::{Config, Told};
+use crate::config::{Config, Source, Told};
 use crate::database::{self, Database};
 use crate::env::Vars;
 use crate::migrate::Mode;
@@ -54,8 +54,8 @@ pub enum Goal {
 pub enum Endpoint<T> {
     /// Known.
     Known(T),
-    /// The output of a command, or the content of a file, which the plan does not look at.
-    Asked(Told),
+    /// The output of this command, which the plan does not run, and who names it.
+    Asked(String, Source),
 }
 
 impl Goal {
@@ -125,21 +125,32 @@ pub enum Error {
     Render(#[from] RenderError),
 }
 
-/// Makes the plan. Reads the template and airflow.cfg; writes nothing.
+/// Makes the plan. Reads the template, airflow.cfg and files with secrets; writes nothing. `known` are the problems of
+/// the settings: the plan looks for more, as far as that makes sense, so that all can be told at once.
 ///
 /// # Errors
 /// All problems of the settings at once, or the template's, or a role that the line does not have.
-pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Installed) -> Result<Plan, Error> {
+pub fn make(
+    goal: Goal,
+    settings: &Settings,
+    known: Vec<Problem>,
+    vars: &dyn Vars,
+    installed: Installed,
+) -> Result<Plan, Error> {
     let spec = match &goal {
         Goal::Role { role, .. } => Some(table::spec(*role, installed.version)?),
         _ => None,
     };
+    // Without a home there are no paths, and without a value of each variable no template.
+    if !known.is_empty() && (settings.home.as_os_str().is_empty() || settings.template.is_some()) {
+        return Err(Problems(known).into());
+    }
     let rendered =
         settings.template.as_deref().map(|from| render(from, &settings.config, settings, vars)).transpose()?;
     let (file, built) = render::configuration(rendered.as_ref(), &settings.config)?;
     let config = Config::new(vars, file, built, installed.version);
     let mut problems = Vec::new();
-    let mut notes = Vec::new();
+    let mut notes = settings.notes.clone();
     let made = environment::make(&goal, spec, settings, vars, &config, &installed, &mut problems);
     let needs: &[Need] = match spec {
         _ if goal.is_question() => &[],
@@ -154,8 +165,8 @@ pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Install
     let passwords = config.plain(&options::SIMPLE_AUTH_PASSWORDS).ok().flatten();
     let own_login = [&options::AUTH_MANAGER, &options::SIMPLE_AUTH_USERS, &options::SIMPLE_AUTH_ALL_ADMINS];
     let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
-    if !problems.is_empty() {
-        return Err(Problems(unique(problems)).into());
+    if !known.is_empty() || !problems.is_empty() {
+        return Err(Problems(all(known, problems)).into());
     }
     let (tested, line) = (installed.version.line().tested(), installed.version.line());
     if tested != installed.version {
@@ -257,7 +268,8 @@ impl Endpoints<'_> {
                 ));
                 None
             }
-            told => Some(Endpoint::Asked(told)),
+            Told::Command(command, source) => Some(Endpoint::Asked(command, source)),
+            Told::File(..) => None,
         }
     }
 
@@ -292,7 +304,8 @@ impl Endpoints<'_> {
                 self.notes.push(format!("{source} is for Airflow's secrets backend: the broker is not waited for"));
                 None
             }
-            told => Some(Endpoint::Asked(told)),
+            Told::Command(command, source) => Some(Endpoint::Asked(command, source)),
+            Told::File(..) => None,
         }
     }
 
@@ -307,7 +320,10 @@ impl Endpoints<'_> {
     }
 }
 
-fn unique(problems: Vec<Problem>) -> Vec<Problem> {
+/// All problems once; what only follows from a variable that is wrong already is left out.
+fn all(known: Vec<Problem>, found: Vec<Problem>) -> Vec<Problem> {
+    let wrong: BTreeSet<String> = known.iter().map(|problem| problem.variable().to_owned()).collect();
+    let new = found.into_iter().filter(|problem| !wrong.contains(problem.variable()));
     let mut seen = BTreeSet::new();
-    problems.into_iter().filter(|problem| seen.insert(problem.to_string())).collect()
+    known.into_iter().chain(new).filter(|problem| seen.insert(problem.to_string())).collect()
 }
