@@ -206,7 +206,7 @@ impl State {
             for (child, step) in next {
                 self.step(child, step, true, out);
             }
-        } else if self.stops <= 2 && self.children.iter().all(|slot| slot.taken == 0) {
+        } else if self.stops <= 1 || self.stops == 2 && self.children.iter().all(|slot| slot.taken == 0) {
             self.forward(signal, out);
         } else {
             self.kill(Note::Impatient, out);
