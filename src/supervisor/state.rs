@@ -138,8 +138,9 @@ impl State {
     }
 
     fn signal(&mut self, signal: Signal, out: &mut Vec<Action>) {
+        // A child that waits to be started again is to be stopped as well.
         let stop = matches!(signal, SIGTERM | SIGINT)
-            && self.live().any(|(_, slot)| slot.policy.fate(signal, true) != Fate::Unwanted);
+            && self.children.iter().any(|slot| slot.policy.fate(signal, true) != Fate::Unwanted);
         match self.phase {
             Phase::Sweeping { termed } if termed && matches!(signal, SIGTERM | SIGINT) => {
                 self.kill(Note::KillingLeftovers, out);
