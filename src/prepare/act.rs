@@ -88,7 +88,11 @@ fn execute(plan: &Plan, environment: &Environment, parent: &Parent) -> Code {
 /// Files that Airflow reads.
 fn configure(plan: &Plan) -> Result<(), Code> {
     let failed = |what: &Path, variable: &str, error: &io::Error| {
-        error!("cannot make {}: {}; point {variable} at a writable folder", what.display(), reason(error));
+        error!(
+            "cannot make {}: {}; point {variable} into a writable folder, such as an emptyDir",
+            what.display(),
+            reason(error)
+        );
         Code::Io
     };
     if let Err(error) = std::fs::create_dir_all(&plan.home) {
@@ -130,7 +134,9 @@ fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
             Value::Kept(key) => {
                 if kept.is_none() {
                     let keys = Keys::under(&plan.home).map_err(|error| {
-                        error!("{}: {}", keys::folder(&plan.home).join("keys.json").display(), reason(&error));
+                        let hint =
+                            if error.kind() == io::ErrorKind::InvalidData { "" } else { "; check its owner and mode" };
+                        error!("{}: {}{hint}", keys::folder(&plan.home).join("keys.json").display(), reason(&error));
                         Code::Io
                     })?;
                     kept = Some(keys);
