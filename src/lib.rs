@@ -13,6 +13,7 @@ pub mod files;
 pub mod ini;
 pub mod keys;
 pub mod migrate;
+pub mod pauses;
 pub mod percent;
 pub mod plan;
 pub mod prepare;

@@ -197,6 +197,9 @@ impl Maker<'_> {
         };
         let ours = settings.executor.clone().map(|(name, variable)| (Value::Public(name), variable));
         self.decide(&options::EXECUTOR, ours, Some(Value::Public(default.to_owned())));
+        // Thirty-two, Airflow's default, is a lot of processes for one machine.
+        let few = self.made.embedded.then(|| Value::Public("8".to_owned()));
+        self.decide(&options::PARALLELISM, None, few);
         default.clone_into(&mut self.made.executor);
         if let Some(Told::Value(name, source)) = self.made.told(self.config, &options::EXECUTOR, self.problems) {
             name.expose_secret().clone_into(&mut self.made.executor);

@@ -12,7 +12,7 @@ use crate::env::Vars;
 use crate::exit::Code;
 use crate::files;
 use crate::keys::{self, Keys};
-use crate::migrate::{self, Mode, Needed};
+use crate::migrate::{self, Mode, Needed, State};
 use crate::plan::{Endpoint, Goal, Key, Plan, Value};
 use crate::process::trampoline::EXEC;
 use crate::report::Message;
@@ -26,6 +26,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tracing::{error, info, warn};
 
@@ -88,14 +89,12 @@ fn execute(plan: &Plan, environment: &Environment, parent: &Parent) -> Code {
 /// Files that Airflow reads.
 fn configure(plan: &Plan) -> Result<(), Code> {
     let failed = |what: &Path, variable: &str, error: &io::Error| {
-        error!(
-            "cannot make {}: {}; point {variable} into a writable folder, such as an emptyDir",
-            what.display(),
-            reason(error)
-        );
+        let fix = format!("point {variable} into a writable folder, such as an emptyDir");
+        error!("cannot make {}: {}; {fix}", what.display(), reason(error));
         Code::Io
     };
-    if let Err(error) = std::fs::create_dir_all(&plan.home) {
+    // Airflow makes its database file and its logs readable to all; a folder of our making is not.
+    if let Err(error) = files::private_folder(&plan.home) {
         return Err(failed(&plan.home, "AIRFLOW_HOME", &error));
     }
     if let Some(rendered) = &plan.rendered {
@@ -161,17 +160,35 @@ async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
     let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list);
     // Both were asked before one of them may fail, so that both are in the log.
     let (database, brokers) = (database?, brokers?);
+    let mode = plan.migrate.filter(|mode| *mode != Mode::Off);
+    let needed = mode.map(|_| needed(plan)).transpose()?.map(Arc::new);
+    let seen = Arc::new(OnceLock::new());
     // There is nobody to wait for behind a file.
     let server = database.clone().filter(|database| matches!(database, Database::Postgres(_)));
-    let targets: Vec<Target> = server.map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
+    let server = server.map(|server| match &needed {
+        // The usual case is a complete schema: one connection answers both questions.
+        Some(needed) => Target::Schema(server, Arc::clone(needed), Arc::clone(&seen)),
+        None => Target::Database(server),
+    });
+    let targets: Vec<Target> = server.into_iter().chain(brokers.map(Target::Broker)).collect();
     wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);
         failure.code
     })?;
-    match (database, plan.migrate) {
-        (Some(database), Some(mode)) if mode != Mode::Off => schema(plan, &database, mode, environment).await,
+    match (database, mode, needed) {
+        (Some(_), Some(_), Some(_)) if seen.get() == Some(&State::Complete) => Ok(()),
+        (Some(database), Some(mode), Some(needed)) => schema(plan, &database, &needed, mode, environment).await,
         _ => Ok(()),
     }
+}
+
+/// What the installed Airflow needs of its database.
+fn needed(plan: &Plan) -> Result<Needed, Code> {
+    let schemas = revisions::required(&plan.installed, &plan.managers).map_err(|error| {
+        log_lines(&format!("{}; is the Airflow installation complete?", chain(&error)));
+        Code::NoAirflow
+    })?;
+    Ok(Needed { schemas, version: plan.installed.version })
 }
 
 /// An endpoint after the command that names it was asked.
@@ -211,12 +228,13 @@ fn ask(command: &str, environment: &Environment) -> Result<SecretString, String>
     Ok(text.trim_end_matches('\n').to_owned().into())
 }
 
-async fn schema(plan: &Plan, database: &Database, mode: Mode, environment: &Environment) -> Result<(), Code> {
-    let schemas = revisions::required(&plan.installed, &plan.managers).map_err(|error| {
-        log_lines(&format!("{}; is the Airflow installation complete?", chain(&error)));
-        Code::NoAirflow
-    })?;
-    let needed = Needed { schemas, version: plan.installed.version };
+async fn schema(
+    plan: &Plan,
+    database: &Database,
+    needed: &Needed,
+    mode: Mode,
+    environment: &Environment,
+) -> Result<(), Code> {
     let mut environment = environment.clone();
     let direct = match (database, &plan.direct) {
         (Database::Postgres(server), Some((host, port))) => {
@@ -240,7 +258,7 @@ async fn schema(plan: &Plan, database: &Database, mode: Mode, environment: &Envi
         environment,
     };
     let timeout = plan.migrate_timeout;
-    match migrate::bring_to_head(database, direct.as_ref(), &needed, mode, timeout, &command).await {
+    match migrate::bring_to_head(database, direct.as_ref(), needed, mode, timeout, &command).await {
         Ok(_) => Ok(()),
         Err(error) => {
             log_lines(&chain(&error));

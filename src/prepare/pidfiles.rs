@@ -13,9 +13,10 @@ const SLACK: Duration = Duration::from_secs(2);
 pub(super) fn remove_stale(home: &Path) {
     for entry in std::fs::read_dir(home).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| name.starts_with("airflow-") && name.ends_with(".pid")) else {
+        let Some(name) = name.to_str() else { continue };
+        if !name.starts_with("airflow-") || Path::new(name).extension().is_none_or(|end| end != "pid") {
             continue;
-        };
+        }
         let path = entry.path();
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         let written = entry.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::now());
@@ -50,7 +51,7 @@ fn stale(text: &str, written: SystemTime) -> Option<String> {
 fn started(process: Stat) -> Option<SystemTime> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     let boot = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-    Some(UNIX_EPOCH + Duration::from_secs(boot) + Duration::from_millis(process.start * 10))
+    Some(UNIX_EPOCH + Duration::from_secs(boot) + Duration::from_millis(process.born * 10))
 }
 
 #[cfg(test)]
@@ -91,7 +92,7 @@ mod tests {
         file("airflow-worker.pid", std::process::id().to_string());
         file("airflow-flower.pid", String::new());
         file("airflow-old.pid", airflow.0.id().to_string());
-        let old = SystemTime::now() - Duration::from_secs(3600);
+        let old = SystemTime::now() - Duration::from_hours(1);
         let open = std::fs::File::options().write(true).open(folder.path().join("airflow-old.pid")).unwrap();
         open.set_modified(old).unwrap();
         file("other.pid", "1".to_owned());

@@ -80,7 +80,7 @@ pub struct Stat {
     /// Its process group.
     pub group: Pid,
     /// When it was started, in hundredths of a second after the machine was.
-    pub start: u64,
+    pub born: u64,
 }
 
 impl Stat {
@@ -93,8 +93,8 @@ impl Stat {
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
         let group = fields.next()?.parse().ok()?;
-        let start = fields.nth(16)?.parse().ok()?;
-        Some(Self { state, parent, group, start })
+        let born = fields.nth(16)?.parse().ok()?;
+        Some(Self { state, parent, group, born })
     }
 }
 
@@ -108,6 +108,6 @@ mod tests {
         let stat = Stat::of(me).unwrap();
         assert_eq!(stat.parent, rustix::process::getppid().unwrap().as_raw_nonzero().get());
         assert_eq!(stat.group, rustix::process::getpgrp().as_raw_nonzero().get());
-        assert!(stat.start > 0 && stat.state == 'R' || stat.state == 'S');
+        assert!(stat.born > 0 && ['R', 'S'].contains(&stat.state));
     }
 }

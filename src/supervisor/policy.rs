@@ -45,6 +45,16 @@ pub enum Help {
     First,
 }
 
+/// What to do with a child that ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Its end is ours.
+    Never,
+    /// Start it again, until it is a crash loop. The number of leading children that this holds for; later ones are
+    /// helpers whose end is of no interest.
+    First(usize),
+}
+
 /// What becomes of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {

@@ -3,7 +3,7 @@
 
 mod words;
 
-pub use super::policy::{Again, Help, Policy};
+pub use super::policy::{Again, Help, Policy, Restart};
 pub use words::{Action, Child, Event, Note, Over, Timer, Why};
 
 use super::policy::Fate;
@@ -63,16 +63,6 @@ enum Helper {
     Idle,
     Running,
     Over,
-}
-
-/// What to do with a child that ends by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
-    /// Its end is ours.
-    Never,
-    /// Start it again, until it is a crash loop. The number of leading children that this holds for; later ones are
-    /// helpers whose end is of no interest.
-    First(usize),
 }
 
 /// The whole state.
@@ -155,7 +145,7 @@ impl State {
                 self.kill(Note::KillingLeftovers, out);
             }
             Phase::Sweeping { .. } | Phase::Done => {}
-            Phase::Serving | Phase::Stopping if !stop && self.waiting_for_none() => self.forward(signal, out),
+            Phase::Serving | Phase::Stopping if !stop && self.held.is_empty() => self.forward(signal, out),
             Phase::Serving => {
                 self.stop(signal, Note::Stopping(signal, self.grace()), out);
                 if self.helper == Helper::Running && self.children[0].policy.help == Help::First {
@@ -178,10 +168,6 @@ impl State {
     fn live(&self) -> impl Iterator<Item = (Child, &Slot)> {
         let live = |slot: &Slot| matches!(slot.life, Life::Preparing | Life::Running);
         self.children.iter().enumerate().filter(move |(_, slot)| live(slot))
-    }
-
-    fn waiting_for_none(&self) -> bool {
-        self.held.is_empty()
     }
 
     fn forward(&self, signal: Signal, out: &mut Vec<Action>) {
@@ -214,11 +200,13 @@ impl State {
         if self.live().all(|(_, slot)| slot.policy.again == Again::Forward) {
             return self.forward(signal, out);
         }
-        let next: Vec<_> = self.live().filter(|(_, slot)| slot.taken < slot.policy.ladder.len()).collect();
-        let next: Vec<_> = next.into_iter().map(|(child, slot)| (child, slot.taken)).collect();
+        let next = self.live().filter(|(_, slot)| slot.taken < slot.policy.ladder.len());
+        let next: Vec<_> = next.map(|(child, slot)| (child, slot.taken)).collect();
         if !next.is_empty() {
-            next.into_iter().for_each(|(child, step)| self.step(child, step, true, out));
-        } else if self.stops == 2 && self.children.iter().all(|slot| slot.taken == 0) {
+            for (child, step) in next {
+                self.step(child, step, true, out);
+            }
+        } else if self.stops <= 2 && self.children.iter().all(|slot| slot.taken == 0) {
             self.forward(signal, out);
         } else {
             self.kill(Note::Impatient, out);
@@ -324,7 +312,7 @@ impl State {
     fn give_up(&mut self, code: u8, why: Why, out: &mut Vec<Action>) {
         (self.code, self.why) = (Some(code), why);
         self.stop(SIGTERM, Note::Stopping(SIGTERM, self.grace()), out);
-        self.stop = None;
+        (self.stop, self.stops) = (None, 0);
         self.forward(SIGTERM, out);
     }
 
