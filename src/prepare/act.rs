@@ -5,9 +5,9 @@ use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
 use crate::airflow::table;
-use crate::broker::Broker;
+use crate::broker::{self, Broker};
 use crate::check::Failure;
-use crate::database::Database;
+use crate::database::{self, Database};
 use crate::env::Vars;
 use crate::exit::Code;
 use crate::files;
@@ -156,8 +156,10 @@ fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
 
 /// Waits for what the plan needs, and brings the schema up to date.
 async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
-    let database = known(plan.database.as_ref(), environment, Database::parse);
-    let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list);
+    let foreign = |error: &database::Error| matches!(error, database::Error::Unsupported(_));
+    let database = known(plan.database.as_ref(), environment, Database::parse, foreign);
+    let foreign = |error: &broker::Error| matches!(error, broker::Error::Unsupported(_));
+    let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list, foreign);
     // Both were asked before one of them may fail, so that both are in the log.
     let (database, brokers) = (database?, brokers?);
     let mode = plan.migrate.filter(|mode| *mode != Mode::Off);
@@ -191,11 +193,12 @@ fn needed(plan: &Plan) -> Result<Needed, Code> {
     Ok(Needed { schemas, version: plan.installed.version })
 }
 
-/// An endpoint after the command that names it was asked.
+/// An endpoint after the command that names it was asked; none when it is `foreign` to us.
 fn known<T: Clone, E: std::error::Error>(
     endpoint: Option<&Endpoint<T>>,
     environment: &Environment,
     parse: fn(&str) -> Result<T, E>,
+    foreign: fn(&E) -> bool,
 ) -> Result<Option<T>, Code> {
     match endpoint {
         None => Ok(None),
@@ -205,11 +208,17 @@ fn known<T: Clone, E: std::error::Error>(
                 error!("{source}: the command {why}; Airflow runs it the same way, without a shell");
                 Code::Settings
             })?;
-            let parsed = parse(url.expose_secret()).map_err(|error| {
-                error!("{source}: what the command prints is not a usable URL: {error}; run it by hand to see it");
-                Code::Settings
-            })?;
-            Ok(Some(parsed))
+            match parse(url.expose_secret()) {
+                Ok(known) => Ok(Some(known)),
+                Err(error) if foreign(&error) => {
+                    info!("{source}: what the command names is neither waited for nor migrated: {error}");
+                    Ok(None)
+                }
+                Err(error) => {
+                    error!("{source}: what the command prints is not a usable URL: {error}; run it by hand to see it");
+                    Err(Code::Settings)
+                }
+            }
         }
     }
 }
