@@ -6,16 +6,16 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod fake;
+mod leak;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use kube_airflow_init::keys;
+use leak::{command_lines, files, holds, needles};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -196,57 +196,6 @@ fn watch(child: &mut Child, err: &Path, look: &mut dyn FnMut()) -> i32 {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// The marker as it is, which is also how percent-encoding and JSON leave it, and in base64 wherever it begins.
-fn needles(marker: &str) -> Vec<String> {
-    let mut needles = vec![marker.to_owned()];
-    for shift in 0..3 {
-        let text = format!("{}{marker}", "x".repeat(shift));
-        for engine in [&STANDARD, &URL_SAFE] {
-            let encoded = engine.encode(&text);
-            // The ends depend on what stands around them.
-            needles.push(encoded[4..encoded.len() - 4].to_owned());
-        }
-    }
-    needles
-}
-
-fn holds(text: &[u8], needles: &[String]) -> bool {
-    let text = String::from_utf8_lossy(text);
-    needles.iter().any(|needle| text.contains(needle.as_str()))
-}
-
-/// The command lines of all processes.
-fn command_lines() -> impl Iterator<Item = Vec<u8>> {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok())
-}
-
-/// Every file below a folder but the inputs.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if entry.file_name() != "input" {
-                found.extend(files(&entry.path()));
-            }
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found
-}
-
-#[test]
-fn the_needles_find_a_secret_in_every_form() {
-    let needles = needles("abcdefghijkl0123456789XY");
-    let text = "user:abcdefghijkl0123456789XY@host";
-    assert!(holds(text.as_bytes(), &needles));
-    for at in 0..4 {
-        assert!(holds(STANDARD.encode(&text[at..]).as_bytes(), &needles), "{at}");
-    }
-    assert!(!holds(b"abcdefghijkl", &needles));
 }
 
 #[test]
