@@ -253,7 +253,7 @@ pub fn normalize(words: &[OsString]) -> Vec<OsString> {
         (Some(name), _) if Role::named(name).is_some() => rest.to_vec(),
         (Some(name), _) if !explicit && (name.starts_with('-') || is_verb(name)) => rest.to_vec(),
         (Some("bash" | "python"), _) if !explicit => command(&[], rest),
-        (None, _) if !explicit => Vec::new(),
+        _ if words.is_empty() => Vec::new(),
         _ => command(&["airflow"], rest),
     }
 }

@@ -13,6 +13,7 @@ pub mod files;
 pub mod ini;
 pub mod keys;
 pub mod migrate;
+pub mod pauses;
 pub mod percent;
 pub mod plan;
 pub mod prepare;
@@ -37,8 +38,8 @@ pub fn main() -> u8 {
     // PID 1 catches signals before anything else. The other stages are ordinary programs that a TERM ends at once.
     let signals = (first != PREPARE && first != trampoline::EXEC).then(Signals::install);
     let vars = env::Process;
-    telemetry::start(&vars);
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    telemetry::start(&vars, name(&words));
     match signals {
         Some(Ok(signals)) => command::run(&words, &vars, &signals),
         Some(Err(error)) => {
@@ -47,5 +48,15 @@ pub fn main() -> u8 {
         }
         None if first == PREPARE => prepare::main(&words, &vars),
         None => trampoline::main(&words[1..]),
+    }
+}
+
+/// What this process calls itself in the log. The children of `standalone` share one log, so each says which one it is.
+fn name(words: &[OsString]) -> String {
+    match words {
+        [prepare, _, standalone, role] if prepare == PREPARE && standalone == "standalone" => {
+            format!("kube-airflow-init[{}]", role.display())
+        }
+        _ => "kube-airflow-init".to_owned(),
     }
 }

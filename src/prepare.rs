@@ -16,6 +16,7 @@ use crate::plan::{self, Goal, Plan};
 use crate::process::child::PREPARE;
 use crate::process::sys;
 use crate::settings::Settings;
+use crate::settings::problem::Problems;
 use clap::Parser;
 use rustix::fd::OwnedFd;
 use std::ffi::OsString;
@@ -37,7 +38,7 @@ impl Parent {
     fn of(word: Option<&OsString>) -> Option<Self> {
         let word = word?.to_str()?;
         let (number, settle) = word.split_once('/').map_or((word, None), |(fd, word)| (fd, Some(word.to_owned())));
-        let number = number.parse().ok().filter(|fd| *fd > 2)?;
+        let number = number.parse().ok().filter(|fd| *fd > 2 && is_pipe(*fd))?;
         let report = sys::inherited(number);
         let _ = rustix::io::fcntl_setfd(&report, rustix::io::FdFlags::CLOEXEC);
         Some(Self { report, settle })
@@ -47,12 +48,18 @@ impl Parent {
 /// Runs the stage; returns only when there is nothing to execute, or when something failed.
 pub fn main(words: &[OsString], vars: &dyn Vars) -> u8 {
     let Some(parent) = Parent::of(words.get(1)) else {
-        error!("{PREPARE} is started by kube-airflow-init itself");
+        error!("{PREPARE} is for kube-airflow-init itself; name a role or a verb, see --help");
         return Code::Usage.number();
     };
     match run(&words[2..], vars, &parent) {
         Ok(code) | Err(code) => code.number(),
     }
+}
+
+/// Whether the number is that of a pipe: taking over anything else would be a defect, or not ours.
+fn is_pipe(number: i32) -> bool {
+    std::fs::read_link(format!("/proc/self/fd/{number}"))
+        .is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
 }
 
 fn run(words: &[OsString], vars: &dyn Vars, parent: &Parent) -> Result<Code, Code> {
@@ -102,12 +109,15 @@ fn goal(words: &[OsString]) -> Result<Goal, Code> {
 /// # Errors
 /// The exit code for it.
 pub fn plan(goal: Goal, vars: &dyn Vars) -> Result<Plan, Code> {
-    let settings = settings(vars)?;
-    let installed = installed(vars, settings.airflow.as_deref())?;
-    plan::make(goal, &settings, vars, installed).map_err(|error| {
+    let (settings, problems) = Settings::read(vars);
+    let installed = installed(vars, settings.airflow.as_deref()).map_err(|code| {
+        log_lines(&Problems(problems.clone()).to_string());
+        if problems.is_empty() { code } else { Code::Settings }
+    })?;
+    plan::make(goal, &settings, problems, vars, installed).map_err(|error| {
         let code = match &error {
             plan::Error::Unsupported(_) => Code::Unsupported,
-            plan::Error::Settings(_) => Code::Settings,
+            plan::Error::Settings(_) | plan::Error::Render(plan::RenderError::Found(..)) => Code::Settings,
             plan::Error::Render(plan::RenderError::Read(..)) => Code::Io,
             plan::Error::Render(_) => Code::Template,
         };
@@ -155,9 +165,10 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let reason = error.to_string();
+        let reason = reason.split(" (os error").next().unwrap_or(&reason);
         // Some crates repeat the cause in their own text.
-        if !text.contains(&reason) {
-            text = format!("{text}: {}", reason.split(" (os error").next().unwrap_or(&reason));
+        if !text.contains(reason) {
+            text = format!("{text}: {reason}");
         }
         cause = error.source();
     }

@@ -14,8 +14,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Starts logging for this process. Wrong words in the variables count as unset here: the settings report them.
-pub fn start(vars: &dyn Vars) {
+/// Starts logging for this process, which calls itself `name` in its lines. Wrong words in the variables count as unset here: the settings report them.
+pub fn start(vars: &dyn Vars, name: String) {
     let word = |variable: &env::Variable| {
         vars.get(variable.name).and_then(|text| text.into_string().ok()).map(|text| text.trim().to_ascii_lowercase())
     };
@@ -26,12 +26,13 @@ pub fn start(vars: &dyn Vars) {
         _ => LevelFilter::INFO,
     };
     let json = word(&env::KUBE_AIRFLOW_LOG_FORMAT).as_deref() == Some("json");
-    let _ = tracing::subscriber::set_global_default(Log { level, json });
+    let _ = tracing::subscriber::set_global_default(Log { level, json, name });
 }
 
 struct Log {
     level: LevelFilter,
     json: bool,
+    name: String,
 }
 
 impl Subscriber for Log {
@@ -54,7 +55,7 @@ impl Subscriber for Log {
             _ => "DEBUG",
         };
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        write(line(&message, level, &timestamp(time), self.json).as_bytes());
+        write(line(&message, level, &timestamp(time), self).as_bytes());
     }
 
     // We have no spans, and those of libraries are not enabled.
@@ -87,18 +88,18 @@ impl Visit for Message {
     }
 }
 
-fn line(message: &Message, level: &str, time: &str, json: bool) -> String {
+fn line(message: &Message, level: &str, time: &str, log: &Log) -> String {
     let fields = &message.fields;
-    if json {
+    if log.json {
         let mut object = serde_json::Map::new();
         object.insert("time".into(), time.into());
         object.insert("level".into(), level.to_lowercase().into());
-        object.insert("logger".into(), "kube-airflow-init".into());
+        object.insert("logger".into(), log.name.as_str().into());
         object.insert("message".into(), message.text.as_str().into());
         object.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())));
         return format!("{}\n", serde_json::Value::Object(object));
     }
-    let mut line = format!("{time} {level:<5} kube-airflow-init: {}", message.text);
+    let mut line = format!("{time} {level:<5} {}: {}", log.name, message.text);
     for (name, value) in fields {
         // Writing to a string cannot fail.
         let _ = write!(line, " {name}={value}");
@@ -158,8 +159,10 @@ mod tests {
     #[test]
     fn a_line_is_text_or_one_json_object() {
         let message = Message { text: "a \"b\"\nc".into(), fields: vec![("n", "1".into())] };
-        assert_eq!(line(&message, "WARN", "T", false), "T WARN  kube-airflow-init: a \"b\"\nc n=1\n");
-        let json: serde_json::Value = serde_json::from_str(&line(&message, "WARN", "T", true)).unwrap();
+        let mut log = Log { level: LevelFilter::INFO, json: false, name: "kube-airflow-init".into() };
+        assert_eq!(line(&message, "WARN", "T", &log), "T WARN  kube-airflow-init: a \"b\"\nc n=1\n");
+        log.json = true;
+        let json: serde_json::Value = serde_json::from_str(&line(&message, "WARN", "T", &log)).unwrap();
         assert_eq!((&json["level"], &json["message"], &json["n"]), (&"warn".into(), &"a \"b\"\nc".into(), &"1".into()));
     }
 }

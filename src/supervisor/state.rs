@@ -138,8 +138,9 @@ impl State {
     }
 
     fn signal(&mut self, signal: Signal, out: &mut Vec<Action>) {
+        // A child that waits to be started again is to be stopped as well.
         let stop = matches!(signal, SIGTERM | SIGINT)
-            && self.live().any(|(_, slot)| slot.policy.fate(signal, true) != Fate::Unwanted);
+            && self.children.iter().any(|slot| slot.policy.fate(signal, true) != Fate::Unwanted);
         match self.phase {
             Phase::Sweeping { termed } if termed && matches!(signal, SIGTERM | SIGINT) => {
                 self.kill(Note::KillingLeftovers, out);
@@ -206,7 +207,7 @@ impl State {
             for (child, step) in next {
                 self.step(child, step, true, out);
             }
-        } else if self.stops <= 2 && self.children.iter().all(|slot| slot.taken == 0) {
+        } else if self.stops <= 1 || self.stops == 2 && self.children.iter().all(|slot| slot.taken == 0) {
             self.forward(signal, out);
         } else {
             self.kill(Note::Impatient, out);
