@@ -20,6 +20,7 @@ pub mod process;
 pub mod reference;
 pub mod report;
 pub mod settings;
+pub mod status;
 pub mod supervisor;
 pub mod telemetry;
 pub mod template;

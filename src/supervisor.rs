@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use crate::airflow::table::Scope;
+use crate::env;
 use crate::exit::Code;
+use crate::status::board::Board;
 
 /// What a child of PID 1 is.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ struct Driver<'a> {
     reports: Vec<Option<(OwnedFd, Reports)>>,
     timers: BTreeMap<Timer, Instant>,
     exit: Option<u8>,
+    /// What probes are told.
+    board: Board,
 }
 
 /// Supervises `job` until it is over and returns the exit code.
@@ -71,6 +75,7 @@ pub fn run(job: &Job, signals: &Signals) -> u8 {
         reports: (0..count).map(|_| None).collect(),
         timers: BTreeMap::new(),
         exit: None,
+        board: Board::new(&job.children, &env::Process),
     };
     driver.obey(actions);
     driver.reap();
@@ -126,6 +131,7 @@ impl Driver<'_> {
                         self.read_reports();
                         self.alive[child] = false;
                         self.reports[child] = None;
+                        self.board.ended(child);
                         self.event(Event::Ended(child, exit));
                     }
                 }
@@ -155,6 +161,7 @@ impl Driver<'_> {
             if open {
                 self.reports[child] = Some((fd, reports));
             } else if reports.executed() {
+                self.board.became(child);
                 self.event(Event::Became(child));
             }
         }
@@ -174,7 +181,10 @@ impl Driver<'_> {
                 Action::Arm(timer, after) => {
                     self.timers.insert(timer, Instant::now() + after);
                 }
-                Action::Say(note) => self.say(&note),
+                Action::Say(note) => {
+                    self.say(&note);
+                    self.post(&note);
+                }
                 Action::Exit(code) => self.exit = Some(code),
             }
         }
@@ -200,6 +210,7 @@ impl Driver<'_> {
                 self.pids[child] = Some(pid);
                 self.alive[child] = true;
                 self.reports[child] = report.map(|fd| (fd, Reports::default()));
+                self.board.started(child, pid);
             }
             Err(error) => {
                 let code = self.refused(child, &error);
@@ -225,6 +236,15 @@ impl Driver<'_> {
 
     fn name(&self, child: usize) -> &str {
         &self.job.children[child].0
+    }
+
+    /// What of the log matters to probes.
+    fn post(&mut self, note: &Note) {
+        match note {
+            Note::Stopping(..) | Note::CrashLoop(_) => self.board.stopping(),
+            Note::Restarting(child, _) => self.board.restarting(*child),
+            _ => {}
+        }
     }
 
     fn say(&self, note: &Note) {

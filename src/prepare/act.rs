@@ -17,6 +17,7 @@ use crate::migrate::{self, Mode, Needed};
 use crate::plan::{Endpoint, Goal, Key, Plan, Value};
 use crate::report::Message;
 use crate::settings::reader::reason;
+use crate::status::{self, Phase};
 use crate::wait::{self, Target};
 use rustix::fd::OwnedFd;
 use secrecy::{ExposeSecret, SecretString};
@@ -29,24 +30,33 @@ use std::process::Command;
 use std::time::Instant;
 use tracing::{error, info, warn};
 
-type Environment = BTreeMap<OsString, OsString>;
+pub(super) type Environment = BTreeMap<OsString, OsString>;
+/// The database and the brokers that a plan leads to.
+pub(crate) type Services = (Option<Database>, Option<Vec<Broker>>);
 
 /// Does what the plan says. Returns only when there is nothing to execute, or when something failed.
 pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, report: &OwnedFd) -> Result<Code, Code> {
     let start = Instant::now();
+    let phase = |phase| {
+        if let Goal::Role { role, .. } = &plan.goal {
+            status::stage(vars, *role, phase, &plan.installed.version_text);
+        }
+    };
+    phase(Phase::Preparing);
     configure(plan)?;
     let environment = environment(plan, vars)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         error!("cannot start: {error}");
         Code::Os
     })?;
-    let ready = runtime.block_on(services(plan, &environment));
+    let ready = runtime.block_on(services(plan, &environment, &phase));
     // A name server that does not answer must not hold the end up.
     runtime.shutdown_background();
     ready?;
     if plan.argv.is_empty() {
         return Ok(Code::Success);
     }
+    phase(Phase::Starting);
     if let Some(policy) = &plan.policy {
         tell(report, &Message::Policy(policy.clone()));
     }
@@ -105,7 +115,7 @@ fn configure(plan: &Plan) -> Result<(), Code> {
 }
 
 /// The environment of whatever is executed.
-fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
+pub(super) fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
     let mut environment = vars.all();
     for name in &plan.removed {
         environment.remove(name);
@@ -149,8 +159,11 @@ fn read_secret(path: &Path, source: &str) -> Result<SecretString, Code> {
     Ok(text.into())
 }
 
-/// Waits for what the plan needs, and brings the schema up to date.
-async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
+/// The services of the plan, asked for where the plan does not know them.
+///
+/// # Errors
+/// The exit code for what cannot be known; the reason was logged.
+pub(super) fn endpoints(plan: &Plan, environment: &Environment) -> Result<Services, Code> {
     let database = match &plan.database {
         None => None,
         Some(Endpoint::Known(database)) => Some(database.clone()),
@@ -167,15 +180,25 @@ async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
             Some(Broker::parse_list(url.expose_secret()).map_err(|error| unusable(told, &error))?)
         }
     };
+    Ok((database, brokers))
+}
+
+/// Waits for what the plan needs, and brings the schema up to date.
+async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)) -> Result<(), Code> {
+    let (database, brokers) = endpoints(plan, environment)?;
     // There is nobody to wait for behind a file.
     let server = database.clone().filter(|database| matches!(database, Database::Postgres(_)));
     let targets: Vec<Target> = server.map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
+    phase(Phase::Waiting);
     wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);
         failure.code
     })?;
     match (database, plan.migrate) {
-        (Some(database), Some(mode)) if mode != Mode::Off => schema(plan, &database, mode, environment).await,
+        (Some(database), Some(mode)) if mode != Mode::Off => {
+            phase(Phase::Migrating);
+            schema(plan, &database, mode, environment).await
+        }
         _ => Ok(()),
     }
 }
