@@ -16,6 +16,7 @@ pub mod migrate;
 pub mod percent;
 pub mod plan;
 pub mod prepare;
+pub mod probe;
 pub mod process;
 pub mod reference;
 pub mod report;

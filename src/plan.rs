@@ -11,7 +11,7 @@ pub use render::{DERIVED, Error as RenderError, Rendered, render};
 pub use show::{json, text};
 
 use crate::airflow::installed::Installed;
-use crate::airflow::options;
+use crate::airflow::options::{self, Opt};
 use crate::airflow::role::Role;
 use crate::airflow::table::{self, Need, Scope, Spec, Treatment, Unsupported};
 use crate::airflow::version::Line;
@@ -103,6 +103,8 @@ pub struct Plan {
     pub managers: Vec<String>,
     /// The password file of the simple auth manager, where nobody chose another way to log in.
     pub login: Option<PathBuf>,
+    /// Options that probes look at, as Airflow will read them: section, key, value.
+    pub probed: Vec<(&'static str, &'static str, String)>,
     /// What is executed in the end.
     pub argv: Vec<OsString>,
     /// How signals reach it.
@@ -154,6 +156,7 @@ pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Install
     let passwords = config.plain(&options::SIMPLE_AUTH_PASSWORDS).ok().flatten();
     let own_login = [&options::AUTH_MANAGER, &options::SIMPLE_AUTH_USERS, &options::SIMPLE_AUTH_ALL_ADMINS];
     let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
+    let probed = probed(&made, &config);
     if !problems.is_empty() {
         return Err(Problems(unique(problems)).into());
     }
@@ -187,9 +190,30 @@ pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Install
         migrate_timeout: settings.migrate_timeout,
         managers: managers.split(',').map(str::trim).filter(|class| !class.is_empty()).map(str::to_owned).collect(),
         login: login.filter(|_| made.embedded),
+        probed,
         notes,
         installed,
     })
+}
+
+/// What Airflow will read for the options that probes look at. A value that cannot be read is not theirs to report.
+fn probed(made: &environment::Made, config: &Config<'_>) -> Vec<(&'static str, &'static str, String)> {
+    let value = |opt: &Opt| match made.told(config, opt, &mut Vec::new()) {
+        Some(Told::Value(value, _)) => Some(value.expose_secret().to_owned()),
+        _ => None,
+    };
+    let version = made.version();
+    let one = |opt: &&Opt| opt.home(version).zip(value(opt)).map(|((section, key), value)| (section, key, value));
+    options::PROBED.iter().filter_map(one).collect()
+}
+
+impl Plan {
+    /// One of the options that probes look at.
+    pub fn probed(&self, opt: &Opt) -> Option<&str> {
+        let (section, key) = opt.home(self.installed.version)?;
+        let found = self.probed.iter().find(|(one, other, _)| (*one, *other) == (section, key));
+        found.map(|(_, _, value)| value.trim()).filter(|value| !value.is_empty())
+    }
 }
 
 /// The policy of a role's row, with the grace period that was asked for.

@@ -74,15 +74,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 7] = [
-        Self::Preparing,
-        Self::Waiting,
-        Self::Migrating,
-        Self::Starting,
-        Self::Running,
-        Self::Restarting,
-        Self::Ended,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Preparing, Self::Waiting, Self::Migrating, Self::Starting, Self::Running, Self::Restarting, Self::Ended];
 
     /// Its name in the file and in a probe's answer.
     pub const fn name(self) -> &'static str {

@@ -32,8 +32,11 @@ impl Board {
             Kind::Bare(_) => None,
         });
         let target = role.and_then(|role| Some((place::make(vars)?, role)));
-        let entry = |(name, _): &(String, Kind)| {
-            Entry { role: Role::named(name), phase: Phase::Preparing, since: now(), main: None }
+        let entry = |(name, _): &(String, Kind)| Entry {
+            role: Role::named(name),
+            phase: Phase::Preparing,
+            since: now(),
+            main: None,
         };
         Self { target, children: children.iter().map(entry).collect(), stopping: None }
     }

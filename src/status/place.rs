@@ -13,7 +13,7 @@ const LARGEST: u64 = 64 * 1024;
 
 /// The folder, if it is there and can be used.
 pub fn find(vars: &dyn Vars) -> Option<PathBuf> {
-    candidates(vars).into_iter().find(|place| place.is_usable()).map(|place| place.path)
+    candidates(vars).into_iter().find(Place::is_usable).map(|place| place.path)
 }
 
 /// The folder, made when it is not there.
