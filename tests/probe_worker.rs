@@ -58,10 +58,7 @@ struct Answering {
 }
 
 impl ConsumerDelegate for Answering {
-    fn on_new_delivery(
-        &self,
-        delivery: lapin::message::DeliveryResult,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn on_new_delivery(&self, delivery: lapin::message::DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let me = self.clone();
         Box::pin(async move {
             let Ok(Some(delivery)) = delivery else { return };
@@ -80,10 +77,7 @@ impl ConsumerDelegate for Answering {
             let (exchange, key) = (to["exchange"].as_str().unwrap(), to["routing_key"].as_str().unwrap());
             let body = json!({ me.node.as_str(): answer }).to_string();
             let options = BasicPublishOptions::default();
-            me.channel
-                .basic_publish(exchange.into(), key.into(), options, body.as_bytes(), properties)
-                .await
-                .unwrap();
+            me.channel.basic_publish(exchange.into(), key.into(), options, body.as_bytes(), properties).await.unwrap();
         })
     }
 }
@@ -100,8 +94,7 @@ impl Worker {
         let asked = Arc::default();
         let url = broker.to_url();
         let (connection, channel) = runtime.block_on(async {
-            let connection =
-                Connection::connect(url.expose_secret(), ConnectionProperties::default()).await.unwrap();
+            let connection = Connection::connect(url.expose_secret(), ConnectionProperties::default()).await.unwrap();
             let channel = connection.create_channel().await.unwrap();
             let (none, declare) = (FieldTable::default, ExchangeDeclareOptions::default());
             channel.exchange_declare("celery.pidbox".into(), ExchangeKind::Fanout, declare, none()).await.unwrap();
@@ -132,13 +125,7 @@ impl Worker {
     /// Puts a task into the worker's queue.
     fn task(&self) {
         let options = BasicPublishOptions::default();
-        let sent = self.channel.basic_publish(
-            "".into(),
-            "default".into(),
-            options,
-            b"{}",
-            BasicProperties::default(),
-        );
+        let sent = self.channel.basic_publish("".into(), "default".into(), options, b"{}", BasicProperties::default());
         self.runtime.block_on(sent).unwrap();
     }
 
