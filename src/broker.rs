@@ -37,16 +37,19 @@ pub struct Tls {
     pub key: Option<PathBuf>,
 }
 
-/// A URL that this program cannot use. No part of the URL but its scheme is in the text.
+/// A URL that this program cannot use. No part of the URL is in the text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not a URL at all.
-    #[error("not a URL: it must begin with `amqp://` or `amqps://`")]
+    #[error("it does not begin with `amqp://` or `amqps://`")]
     NoScheme,
     /// A transport of kombu that this program does not speak (`redis`, `sqs`, `filesystem`, …). Celery may well work with
     /// it: only the broker cannot be waited for.
     #[error("`{0}` is not supported as broker; amqp, pyamqp and amqps are")]
-    Unsupported(String),
+    Unsupported(&'static str),
+    /// What stands before `://` is no transport at all.
+    #[error("the word before `://` is no broker that Celery knows: amqp, amqps, pyamqp, redis, …")]
+    Unknown,
     /// The port is no number from 1 to 65535.
     #[error(
         "the port is not a number from 1 to 65535; is a `:`, `/`, `?` or `#` in the user name or password not percent-encoded?"

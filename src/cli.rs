@@ -144,7 +144,7 @@ pub struct Words {
 }
 
 /// `exec`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Exec {
     /// Execute at once: no settings, no template, no waiting
     #[arg(long)]
@@ -164,11 +164,12 @@ pub struct Exec {
 }
 
 /// Who gets the signals of `exec`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Target {
     /// The command alone
     Child,
     /// The command and its process group
+    #[default]
     Group,
 }
 
@@ -281,7 +282,7 @@ pub fn normalize(words: &[OsString]) -> Vec<OsString> {
         (Some(name), _) if Role::named(name).is_some() => rest.to_vec(),
         (Some(name), _) if !explicit && (name.starts_with('-') || is_verb(name)) => rest.to_vec(),
         (Some("bash" | "python"), _) if !explicit => command(&[], rest),
-        (None, _) if !explicit => Vec::new(),
+        _ if words.is_empty() => Vec::new(),
         _ => command(&["airflow"], rest),
     }
 }

@@ -4,7 +4,7 @@ mod direct;
 
 use crate::airflow::role::Role;
 use crate::airflow::table;
-use crate::airflow::table::{Scope, Treatment};
+use crate::airflow::table::Scope;
 use crate::cli::{self, Cli, Target, Verb};
 use crate::env::Vars;
 use crate::exit::Code;
@@ -13,12 +13,27 @@ use crate::prepare;
 use crate::process::signals::{self, Signals};
 use crate::settings;
 use crate::supervisor::state::{Policy, Restart};
-use crate::supervisor::{self, Job, Kind};
+use crate::supervisor::{self, Job, Kind, Manner};
 use clap::Parser;
 use std::ffi::OsString;
 
 /// Parses the words and does what they say.
-pub fn run(words: &[OsString], vars: &dyn Vars, signals: &mut Signals) -> u8 {
+pub fn run(words: &[OsString], vars: &dyn Vars, signals: &Signals) -> u8 {
+    // The two forms that containers start with need no parser: it would build the commands and help of all verbs first.
+    if let [exec, bare, end, command @ ..] = words
+        && exec == "exec"
+        && bare == "--bare"
+        && end == "--"
+        && !command.is_empty()
+    {
+        let exec = cli::Exec { bare: true, command: command.to_vec(), ..cli::Exec::default() };
+        return supervisor::run(&self::command(exec, Vec::new(), vars), signals);
+    }
+    if let Some(role) = words.first().and_then(|word| word.to_str()).and_then(Role::named)
+        && role != Role::Standalone
+    {
+        return self::role(role, words.to_vec(), vars, signals);
+    }
     let words = cli::normalize(words);
     let typed = std::iter::once(OsString::from("kube-airflow-init")).chain(words.iter().cloned());
     let verb = match Cli::try_parse_from(typed) {
@@ -31,23 +46,28 @@ pub fn run(words: &[OsString], vars: &dyn Vars, signals: &mut Signals) -> u8 {
         }
     };
     if let Some((role, _)) = verb.role() {
-        // Airflow expects the signals of a fresh login, whatever started us.
-        signals.catch_ignored();
-        signals::unblock_all();
-        return match role {
-            Role::Standalone => standalone(vars, signals),
-            role => supervisor::run(&single(role.name(), Kind::Prepare(words), preparation(vars)), signals),
-        };
+        return self::role(role, words, vars, signals);
     }
     match verb {
         Verb::Exec(exec) => supervisor::run(&command(exec, words, vars), signals),
         Verb::Wait | Verb::Migrate => {
-            supervisor::run(&single("preparation", Kind::Prepare(words), preparation(vars)), signals)
+            let job = single("preparation", Kind::Prepare(words), preparation(vars));
+            supervisor::run(&Job { manner: Manner::Command, ..job }, signals)
         }
         verb => {
             signals.release();
             direct::run(verb, vars).unwrap_or_else(|code| code).number()
         }
+    }
+}
+
+fn role(role: Role, words: Vec<OsString>, vars: &dyn Vars, signals: &Signals) -> u8 {
+    // Airflow expects the signals of a fresh login, whatever started us.
+    signals.catch_ignored();
+    signals::unblock_all();
+    match role {
+        Role::Standalone => standalone(vars, signals),
+        role => supervisor::run(&single(role.name(), Kind::Prepare(words), preparation(vars)), signals),
     }
 }
 
@@ -58,26 +78,28 @@ fn preparation(vars: &dyn Vars) -> Policy {
 }
 
 fn single(name: &str, kind: Kind, policy: Policy) -> Job {
-    Job { children: vec![(name.to_owned(), kind)], policy, restart: Restart::Never, success: Vec::new() }
+    Job {
+        children: vec![(name.to_owned(), kind)],
+        helper: vec!["drain".into()],
+        manner: Manner::Role,
+        policy,
+        restart: Restart::Never,
+        success: Vec::new(),
+    }
 }
 
 fn command(exec: cli::Exec, words: Vec<OsString>, vars: &dyn Vars) -> Job {
     let scope = if exec.signal_target == Target::Child { Scope::Leader } else { Scope::Group };
-    let policy = Policy {
-        stop: scope,
-        others: scope,
-        signals: [Treatment::Forward; 3],
-        grace: settings::grace(vars),
-        rewrite: exec.rewrite,
-    };
+    let policy = Policy { rewrite: exec.rewrite, ..Policy::plain(scope, settings::grace(vars)) };
     let name = exec.command.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
     let kind = if exec.bare { Kind::Bare(exec.command) } else { Kind::Prepare(words) };
-    Job { success: exec.success_exit_code, ..single(&name, kind, policy) }
+    Job { success: exec.success_exit_code, manner: Manner::Command, ..single(&name, kind, policy) }
 }
 
 /// Several children of one init. Which ones, the installed version decides.
 fn standalone(vars: &dyn Vars, signals: &Signals) -> u8 {
-    let installed = match prepare::installed(vars, None) {
+    // Once, where each child would say the same.
+    let installed = match prepare::settings(vars).and_then(|_| prepare::installed(vars, None)) {
         Ok(installed) => installed,
         Err(code) => return code.number(),
     };
@@ -86,6 +108,13 @@ fn standalone(vars: &dyn Vars, signals: &Signals) -> u8 {
     let mut children: Vec<_> =
         roles.iter().map(|role| (role.name().to_owned(), prepare(&["standalone", role.name()]))).collect();
     children.push(("announcement".to_owned(), prepare(&["announce"])));
-    let restart = Restart::First(roles.len());
-    supervisor::run(&Job { children, policy: preparation(vars), restart, success: Vec::new() }, signals)
+    let job = Job {
+        children,
+        helper: Vec::new(),
+        manner: Manner::Role,
+        policy: preparation(vars),
+        restart: Restart::First(roles.len()),
+        success: Vec::new(),
+    };
+    supervisor::run(&job, signals)
 }

@@ -4,11 +4,11 @@ use crate::airflow::options::{Opt, variable};
 use crate::airflow::version::Version;
 use crate::env::Vars;
 use crate::ini::{self, Ini};
+use crate::settings::airflow::{NO_LOOP, endless};
 use crate::settings::problem::Problem;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 /// Where a value comes from, in the order of precedence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +44,7 @@ pub enum Told {
     /// Something that only Airflow's secrets backend knows (`…_SECRET`).
     Backend(Source),
     /// The content of this file (`…_FILE`), which we read for it.
-    File(PathBuf, Source),
+    File(String, Source),
 }
 
 impl Told {
@@ -89,23 +89,21 @@ impl<'a> Config<'a> {
             with("_CMD")
                 .map(|(command, source)| Told::Command(self.expand(command), source))
                 .or_else(|| with("_SECRET").map(|(_, source)| Told::Backend(source)))
-                .or_else(|| with("_FILE").map(|(path, source)| Told::File(PathBuf::from(path), source)))
+                .or_else(|| with("_FILE").map(|(path, source)| Told::File(path, source)))
         })
     }
 
     /// What the file says, and whether the template built it from variables.
     pub fn file(&self, opt: &Opt) -> Result<Option<(Told, bool)>, Problem> {
         for (section, key) in opt.places(self.version) {
-            let value = self.file.get(section, key).map_err(|error| {
-                Problem::new(
-                    format!("[{section}] {key} in airflow.cfg"),
-                    error.to_string(),
-                    "write a literal `%` as `%%`",
-                )
-            })?;
+            let bad = |wrong: String, fix| Problem::new(format!("[{section}] {key} in airflow.cfg"), wrong, fix);
+            let value =
+                self.file.get(section, key).map_err(|error| bad(error.to_string(), "write a literal `%` as `%%`"))?;
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 let built = self.built.contains(&(section.to_owned(), key.to_owned()));
-                return Ok(Some((Told::Value(self.expand(value).into(), Source::File), built)));
+                let value =
+                    ini::expand(&value, &|name| self.text(name)).map_err(|error| bad(endless(&error), NO_LOOP))?;
+                return Ok(Some((Told::Value(value.into(), Source::File), built)));
             }
         }
         for (section, key) in opt.places(self.version).filter(|_| opt.sensitive) {

@@ -43,15 +43,18 @@ impl Postgres {
     pub const DEFAULT_PORT: u16 = 5432;
 }
 
-/// A URL that this program cannot use. No part of the URL but its scheme is in the text.
+/// A URL that this program cannot use. No part of the URL is in the text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not a URL at all.
-    #[error("not a URL: it must begin with `postgresql://` or `sqlite:////`")]
+    #[error("it does not begin with `postgresql://` or `sqlite:////`")]
     NoScheme,
     /// A dialect of `SQLAlchemy` that this program does not speak.
     #[error("`{0}` is not supported as metadata database; postgresql and sqlite are")]
-    Unsupported(String),
+    Unsupported(&'static str),
+    /// What stands before `://` is no dialect at all.
+    #[error("the word before `://` is no database that Airflow knows: postgresql, sqlite or mysql")]
+    Unknown,
     /// The port is no number from 1 to 65535.
     #[error(
         "the port is not a number from 1 to 65535; is a `:`, `/` or `@` in the user name or password not percent-encoded?"

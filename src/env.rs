@@ -133,6 +133,8 @@ variables! {
         "Format of our own log lines: `text` or `json`.";
     KUBE_AIRFLOW_LOG_LEVEL = "KUBE_AIRFLOW_LOG_LEVEL", Ours, Text, "info",
         "`error`, `warn`, `info` or `debug`.";
+    KUBE_AIRFLOW_TERMINATION_LOG = "KUBE_AIRFLOW_TERMINATION_LOG", Ours, Text, "/dev/termination-log",
+        "File that gets the last log line, if it is there: the kubelet shows it as the container's last words.";
     AIRFLOW_HOME = "AIRFLOW_HOME", Airflow, Text, "~/airflow",
         "Airflow's folder.";
     AIRFLOW_CONFIG = "AIRFLOW_CONFIG", Airflow, Text, "$AIRFLOW_HOME/airflow.cfg",

@@ -15,7 +15,7 @@ pub enum Code {
     Unsupported = 64,
     /// The database is at a revision that the installed Airflow does not know.
     DatabaseNewer = 65,
-    /// No Airflow installation was found.
+    /// No complete Airflow installation was found.
     NoAirflow = 66,
     /// The configuration template has an error; nothing was written.
     Template = 67,
@@ -61,7 +61,7 @@ impl Code {
         (Self::Usage, "the command line is wrong"),
         (Self::Unsupported, "the role does not exist on the installed Airflow line"),
         (Self::DatabaseNewer, "the database is at a revision that the installed Airflow does not know"),
-        (Self::NoAirflow, "no Airflow installation was found"),
+        (Self::NoAirflow, "no complete Airflow installation was found"),
         (Self::Template, "the configuration template has an error; nothing was written"),
         (Self::NoHost, "a host name did not resolve before the deadline"),
         (Self::Unavailable, "a service was not reachable before the deadline"),

@@ -1,9 +1,9 @@
 //! Files that only their owner may read, written whole or not at all.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Read and write for the owner, nothing for anybody else.
@@ -24,31 +24,36 @@ pub enum Written {
 
 /// A file could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {action} {}{}", path.display(), hint(source))]
+#[error("could not {action} {}: {}{}", path.display(), cause.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(), hint(cause))]
 pub struct Error {
     /// The file or folder that refused.
     pub path: PathBuf,
     /// What was tried: `write`, `make a file in`, …
     pub action: &'static str,
-    /// The system's reason.
-    #[source]
-    pub source: io::Error,
+    /// The system's reason; it is part of the text.
+    pub cause: io::Error,
 }
 
 /// The way out, for refusals that have a usual cause in a container.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        ErrorKind::ReadOnlyFilesystem => {
-            " on a read-only file system: point KUBE_AIRFLOW_CONFIG at a writable place such as an emptyDir"
-        }
+        ErrorKind::ReadOnlyFilesystem => "; point AIRFLOW_CONFIG (or --output) at a writable place such as an emptyDir",
         ErrorKind::PermissionDenied => {
-            ": it must be writable for the user of the container or its group 0; else point KUBE_AIRFLOW_CONFIG at a \
+            "; make it writable for the user of the container or its group 0, or point AIRFLOW_CONFIG (or --output) at a \
              writable place such as an emptyDir"
         }
-        ErrorKind::NotFound => ": the folder does not exist",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ": the volume is full",
+        ErrorKind::NotFound | ErrorKind::NotADirectory => "; make the folder, or name another one",
+        ErrorKind::IsADirectory => "; name a file in it",
         _ => "",
     }
+}
+
+/// Makes a folder, and those above it, that nobody else may enter; one that exists stays as it is.
+///
+/// # Errors
+/// The system refused.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Writes `bytes` to `path` with mode 0600.
@@ -62,7 +67,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<Written, Error> {
     }
     let Err(refused) = replace(path, bytes) else { return Ok(Written::Replaced) };
     let other_way = matches!(
-        refused.source.kind(),
+        refused.cause.kind(),
         ErrorKind::ResourceBusy
             | ErrorKind::CrossesDevices
             | ErrorKind::ReadOnlyFilesystem
@@ -85,7 +90,7 @@ fn target(path: &Path) -> Result<PathBuf, Error> {
         let Ok(next) = fs::read_link(&path) else { return Ok(path) };
         path = folder(&path).join(next);
     }
-    Err(Error { path, action: "follow the links of", source: io::Error::from_raw_os_error(nix::libc::ELOOP) })
+    Err(Error { path, action: "follow the links of", cause: io::Error::from_raw_os_error(nix::libc::ELOOP) })
 }
 
 fn folder(path: &Path) -> &Path {
@@ -117,10 +122,10 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         file.sync_all()?;
         fs::rename(&temporary, path)
     })();
-    if let Err(source) = written {
+    if let Err(cause) = written {
         // The first refusal is the one to report.
         let _ = fs::remove_file(&temporary);
-        return Err(Error { path: path.to_owned(), action: "write", source });
+        return Err(Error { path: path.to_owned(), action: "write", cause });
     }
     // The rename itself survives a power cut only with its folder; some file systems cannot do that, and that is fine.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
@@ -129,7 +134,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// A new file beside `path` with a name that nobody can guess and prepare.
 fn make_temporary(folder: &Path, path: &Path) -> Result<(PathBuf, File), Error> {
-    let fail = |source| Error { path: folder.to_owned(), action: "make a file in", source };
+    let fail = |cause| Error { path: folder.to_owned(), action: "make a file in", cause };
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     let random = getrandom::u64().map_err(|error| fail(io::Error::other(error)))?;
@@ -145,7 +150,7 @@ fn overwrite(path: &Path, mut file: File, bytes: &[u8]) -> Result<(), Error> {
     file.write_all(bytes)
         .and_then(|()| file.set_len(bytes.len() as u64))
         .and_then(|()| file.sync_all())
-        .map_err(|source| Error { path: path.to_owned(), action: "write", source })
+        .map_err(|cause| Error { path: path.to_owned(), action: "write", cause })
 }
 
 #[cfg(test)]
@@ -224,7 +229,10 @@ mod tests {
     fn a_folder_that_does_not_exist_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let error = write_private(&folder.path().join("no/airflow.cfg"), b"a").unwrap_err();
-        assert!(error.to_string().ends_with("/no: the folder does not exist"), "{error}");
+        assert!(
+            error.to_string().ends_with("/no: no such file or directory; make the folder, or name another one"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -232,12 +240,12 @@ mod tests {
         let error = Error {
             path: "/opt/airflow".into(),
             action: "make a file in",
-            source: io::Error::from_raw_os_error(nix::libc::EROFS),
+            cause: io::Error::from_raw_os_error(nix::libc::EROFS),
         };
         assert_eq!(
             error.to_string(),
-            "could not make a file in /opt/airflow on a read-only file system: point KUBE_AIRFLOW_CONFIG at a writable \
-             place such as an emptyDir"
+            "could not make a file in /opt/airflow: read-only file system; point AIRFLOW_CONFIG (or --output) at a \
+             writable place such as an emptyDir"
         );
     }
 }

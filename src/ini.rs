@@ -53,7 +53,7 @@ impl Ini {
     }
 
     fn value(&self, section: &str, option: &str) -> Result<Option<String>, InterpolationError> {
-        self.raw(section, option).map(|raw| interpolate::interpolate(self, section, option, raw)).transpose()
+        self.raw(section, option).map(|raw| interpolate::interpolate(self, section, raw)).transpose()
     }
 }
 

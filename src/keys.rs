@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -41,11 +41,12 @@ impl Keys {
         let damaged = || {
             io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the file does not hold three keys; restore it, or remove it to lose what they encrypt",
+                "it does not hold three keys; restore it, or remove it and lose the connections that they encrypt",
             )
         };
         let value: serde_json::Value = serde_json::from_str(&text).map_err(|_| damaged())?;
-        let key = |name: &str| value.get(name).and_then(|key| key.as_str()).map(SecretString::from).ok_or_else(damaged);
+        let text = |name: &str| value.get(name).and_then(|key| key.as_str()).filter(|key| !key.is_empty());
+        let key = |name: &str| text(name).map(SecretString::from).ok_or_else(damaged);
         Ok(Self { fernet: key("fernet")?, secret: key("secret")?, jwt: key("jwt")? })
     }
 }
@@ -96,14 +97,10 @@ pub fn first_wins(path: &Path, content: impl FnOnce() -> io::Result<String>) -> 
     }
 }
 
-/// Whether a key is set at all: an empty Fernet key means "no encryption" to Airflow.
-pub fn is_set(key: &SecretString) -> bool {
-    !key.expose_secret().is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret;
 
     #[test]
     fn a_random_key_of_32_bytes_has_the_form_of_a_fernet_key() {
@@ -134,8 +131,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder(home.path())).unwrap();
         let path = folder(home.path()).join("keys.json");
-        std::fs::write(&path, "{}").unwrap();
-        assert!(Keys::under(home.path()).is_err());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}");
+        // An empty Fernet key would mean "no encryption" to Airflow.
+        for text in ["", "{}", r#"{"fernet":"","secret":"s","jwt":"j"}"#, r#"{"fernet":"f","secret":"s","jwt":1}"#] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Keys::under(home.path()).is_err(), "{text}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod files;
 pub mod ini;
 pub mod keys;
 pub mod migrate;
+pub mod pauses;
 pub mod percent;
 pub mod plan;
 pub mod prepare;
@@ -28,22 +29,36 @@ pub mod template;
 pub mod wait;
 
 use crate::exit::Code;
+use crate::process::child::PREPARE;
 use crate::process::signals::Signals;
+use crate::process::trampoline;
 use std::ffi::OsString;
 
 /// The whole program, from the first statement to the exit code.
 pub fn main() -> u8 {
-    // PID 1 catches signals before anything else. The prepare stage is an ordinary program that a TERM ends at once.
-    let signals = (!prepare::is_wanted()).then(Signals::install);
+    let first = std::env::args_os().nth(1).unwrap_or_default();
+    // PID 1 catches signals before anything else. The other stages are ordinary programs that a TERM ends at once.
+    let signals = (first != PREPARE && first != trampoline::EXEC).then(Signals::install);
     let vars = env::Process;
-    telemetry::start(&vars);
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    telemetry::start(&vars, name(&words));
     match signals {
-        None => prepare::main(&words, &vars),
-        Some(Ok(mut signals)) => command::run(&words, &vars, &mut signals),
+        Some(Ok(signals)) => command::run(&words, &vars, &signals),
         Some(Err(error)) => {
             tracing::error!("cannot catch signals: {error}");
             Code::Os.number()
         }
+        None if first == PREPARE => prepare::main(&words, &vars),
+        None => trampoline::main(&words[1..]),
+    }
+}
+
+/// What this process calls itself in the log. The children of `standalone` share one log, so each says which one it is.
+fn name(words: &[OsString]) -> String {
+    match words {
+        [prepare, _, standalone, role] if prepare == PREPARE && standalone == "standalone" => {
+            format!("kube-airflow-init[{}]", role.display())
+        }
+        _ => "kube-airflow-init".to_owned(),
     }
 }

@@ -17,7 +17,7 @@ use crate::airflow::version::Version;
 use crate::check::{ATTEMPT, Failure};
 use crate::database::Database;
 use crate::exit::Code;
-use crate::wait::Pauses;
+use crate::pauses::Pauses;
 use child::Ended;
 use lock::{Attempt, Lock};
 use std::io;
@@ -158,6 +158,19 @@ fn newer(table: &str, found: &str, head: &str, version: Version) -> String {
         "`{table}` of the database is at revision {found}, which Airflow {version} (newest: {head}) does not know: \
          the database is newer than this image{older}"
     )
+}
+
+/// How far the database is: one connection, a few statements.
+///
+/// # Errors
+/// The database cannot be asked.
+pub async fn look(database: &Database, needed: &Needed) -> Result<State, Failure> {
+    let mut reader = None;
+    let state = state::read(&mut reader, database, needed).await;
+    if let Some(reader) = reader {
+        reader.close().await;
+    }
+    state
 }
 
 /// Brings the schema to what `needed` says, or waits until somebody has, or refuses.

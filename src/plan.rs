@@ -16,13 +16,13 @@ use crate::airflow::role::Role;
 use crate::airflow::table::{self, Need, Scope, Spec, Treatment, Unsupported};
 use crate::airflow::version::Line;
 use crate::broker::{self, Broker};
-use crate::config::{Config, Told};
+use crate::config::{Config, Source, Told};
 use crate::database::{self, Database};
 use crate::env::Vars;
 use crate::migrate::Mode;
 use crate::settings::Settings;
 use crate::settings::problem::{Problem, Problems};
-use crate::supervisor::state::Policy;
+use crate::supervisor::state::{Again, Help, Policy};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -54,8 +54,8 @@ pub enum Goal {
 pub enum Endpoint<T> {
     /// Known.
     Known(T),
-    /// The output of a command, or the content of a file, which the plan does not look at.
-    Asked(Told),
+    /// The output of this command, which the plan does not run, and who names it.
+    Asked(String, Source),
 }
 
 impl Goal {
@@ -127,28 +127,40 @@ pub enum Error {
     Render(#[from] RenderError),
 }
 
-/// Makes the plan. Reads the template and airflow.cfg; writes nothing.
+/// Makes the plan. Reads the template, airflow.cfg and files with secrets; writes nothing. `known` are the problems of
+/// the settings: the plan looks for more, as far as that makes sense, so that all can be told at once.
 ///
 /// # Errors
 /// All problems of the settings at once, or the template's, or a role that the line does not have.
-pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Installed) -> Result<Plan, Error> {
+pub fn make(
+    goal: Goal,
+    settings: &Settings,
+    known: Vec<Problem>,
+    vars: &dyn Vars,
+    installed: Installed,
+) -> Result<Plan, Error> {
     let spec = match &goal {
         Goal::Role { role, .. } => Some(table::spec(*role, installed.version)?),
         _ => None,
     };
+    // Without a home there are no paths, and without a value of each variable no template.
+    if !known.is_empty() && (settings.home.as_os_str().is_empty() || settings.template.is_some()) {
+        return Err(Problems(known).into());
+    }
     let rendered =
         settings.template.as_deref().map(|from| render(from, &settings.config, settings, vars)).transpose()?;
     let (file, built) = render::configuration(rendered.as_ref(), &settings.config)?;
     let config = Config::new(vars, file, built, installed.version);
     let mut problems = Vec::new();
-    let mut notes = Vec::new();
+    let mut notes = settings.notes.clone();
     let made = environment::make(&goal, spec, settings, vars, &config, &installed, &mut problems);
     let needs: &[Need] = match spec {
         _ if goal.is_question() => &[],
         Some(spec) => spec.needs,
         None => &[Need::Database, Need::Schema, Need::Broker],
     };
-    let mut endpoints = Endpoints { config: &config, made: &made, problems: &mut problems, notes: &mut notes };
+    let mut endpoints =
+        Endpoints { config: &config, installed: &installed, made: &made, problems: &mut problems, notes: &mut notes };
     let database = needs.contains(&Need::Database).then(|| endpoints.database()).flatten();
     let celery = made.executor.contains("Celery");
     let broker = (celery && needs.contains(&Need::Broker)).then(|| endpoints.broker()).flatten();
@@ -157,8 +169,8 @@ pub fn make(goal: Goal, settings: &Settings, vars: &dyn Vars, installed: Install
     let own_login = [&options::AUTH_MANAGER, &options::SIMPLE_AUTH_USERS, &options::SIMPLE_AUTH_ALL_ADMINS];
     let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
     let probed = probed(&made, &config);
-    if !problems.is_empty() {
-        return Err(Problems(unique(problems)).into());
+    if !known.is_empty() || !problems.is_empty() {
+        return Err(Problems(all(known, problems)).into());
     }
     let (tested, line) = (installed.version.line().tested(), installed.version.line());
     if tested != installed.version {
@@ -219,23 +231,22 @@ impl Plan {
 /// The policy of a role's row, with the grace period that was asked for.
 pub fn policy(spec: &Spec, grace: Option<Duration>) -> Policy {
     Policy {
-        stop: spec.stop,
         // A role's helpers must not hear a signal that only its main process understands.
         others: Scope::Leader,
         signals: spec.signals,
-        grace: grace.or(spec.grace.map(Duration::from_secs)),
-        rewrite: Vec::new(),
+        ladder: spec.ladder.to_vec(),
+        again: Again::Escalate,
+        help: if spec.role == Role::Worker { Help::Along } else { Help::Never },
+        ..Policy::plain(spec.stop, grace.or(spec.grace.map(Duration::from_secs)))
     }
 }
 
 /// The policy before the role runs: everything that is there is to end, and nothing needs long for it.
 pub fn policy_of_preparation() -> Policy {
     Policy {
-        stop: Scope::Group,
-        others: Scope::Group,
         signals: [Treatment::Drop; 3],
-        grace: Some(Duration::from_secs(25)),
-        rewrite: Vec::new(),
+        again: Again::Escalate,
+        ..Policy::plain(Scope::Group, Some(Duration::from_secs(25)))
     }
 }
 
@@ -253,8 +264,17 @@ fn argv(goal: &Goal, spec: Option<&Spec>, installed: &Installed) -> Vec<OsString
     }
 }
 
+/// What a problem with `opt` is a problem of.
+fn subject(opt: &Opt, source: &Source, installed: &Installed) -> String {
+    match (source, opt.home(installed.version)) {
+        (Source::File, Some((section, key))) => format!("[{section}] {key} in airflow.cfg"),
+        _ => source.to_string(),
+    }
+}
+
 struct Endpoints<'a> {
     config: &'a Config<'a>,
+    installed: &'a Installed,
     made: &'a environment::Made,
     problems: &'a mut Vec<Problem>,
     notes: &'a mut Vec<String>,
@@ -272,7 +292,8 @@ impl Endpoints<'_> {
                 Err(error) => {
                     let wrong = format!("is not a usable database URL: {error}");
                     let fix = "write it like `postgresql://user:password@host:5432/airflow`, or use POSTGRES_HOST and its companions, which need no escaping";
-                    self.problems.push(Problem::new(source.to_string(), wrong, fix));
+                    let subject = subject(&options::DATABASE_URL, &source, self.installed);
+                    self.problems.push(Problem::new(subject, wrong, fix));
                     None
                 }
             },
@@ -282,7 +303,8 @@ impl Endpoints<'_> {
                 ));
                 None
             }
-            told => Some(Endpoint::Asked(told)),
+            Told::Command(command, source) => Some(Endpoint::Asked(command, source)),
+            Told::File(..) => None,
         }
     }
 
@@ -309,7 +331,8 @@ impl Endpoints<'_> {
                 Err(error) => {
                     let wrong = format!("is not a usable broker URL: {error}");
                     let fix = "write it like `amqp://user:password@host:5672/vhost`, or use RABBITMQ_HOST and its companions, which need no escaping";
-                    self.problems.push(Problem::new(source.to_string(), wrong, fix));
+                    let subject = subject(&options::BROKER_URL, &source, self.installed);
+                    self.problems.push(Problem::new(subject, wrong, fix));
                     None
                 }
             },
@@ -317,7 +340,8 @@ impl Endpoints<'_> {
                 self.notes.push(format!("{source} is for Airflow's secrets backend: the broker is not waited for"));
                 None
             }
-            told => Some(Endpoint::Asked(told)),
+            Told::Command(command, source) => Some(Endpoint::Asked(command, source)),
+            Told::File(..) => None,
         }
     }
 
@@ -332,7 +356,10 @@ impl Endpoints<'_> {
     }
 }
 
-fn unique(problems: Vec<Problem>) -> Vec<Problem> {
+/// All problems once; what only follows from a variable that is wrong already is left out.
+fn all(known: Vec<Problem>, found: Vec<Problem>) -> Vec<Problem> {
+    let wrong: BTreeSet<String> = known.iter().map(|problem| problem.variable().to_owned()).collect();
+    let new = found.into_iter().filter(|problem| !wrong.contains(problem.variable()));
     let mut seen = BTreeSet::new();
-    problems.into_iter().filter(|problem| seen.insert(problem.to_string())).collect()
+    known.into_iter().chain(new).filter(|problem| seen.insert(problem.to_string())).collect()
 }

@@ -4,6 +4,8 @@
 mod act;
 mod announce;
 mod drain;
+mod identity;
+mod pidfiles;
 
 use crate::airflow::installed::{self, Installed};
 use crate::airflow::role::Role;
@@ -14,6 +16,7 @@ use crate::plan::{self, Endpoint, Goal, Plan};
 use crate::process::child::PREPARE;
 use crate::process::sys;
 use crate::settings::Settings;
+use crate::settings::problem::Problems;
 use clap::Parser;
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
@@ -22,26 +25,45 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tracing::{error, info};
 
-/// Whether this process was started by PID 1 to prepare.
-pub fn is_wanted() -> bool {
-    std::env::args_os().nth(1).is_some_and(|word| word == PREPARE)
+/// The agreement with PID 1, which started this process.
+#[derive(Debug)]
+struct Parent {
+    /// What is reported goes there.
+    report: OwnedFd,
+    /// A command goes through the trampoline with this word, if there is one.
+    settle: Option<String>,
+}
+
+impl Parent {
+    /// From the word after [`PREPARE`]: `FD`, or `FD/WORD`.
+    fn of(word: Option<&OsString>) -> Option<Self> {
+        let word = word?.to_str()?;
+        let (number, settle) = word.split_once('/').map_or((word, None), |(fd, word)| (fd, Some(word.to_owned())));
+        let number = number.parse().ok().filter(|fd| *fd > 2 && is_pipe(*fd))?;
+        let report = sys::inherited(number);
+        let _ = rustix::io::fcntl_setfd(&report, rustix::io::FdFlags::CLOEXEC);
+        Some(Self { report, settle })
+    }
 }
 
 /// Runs the stage; returns only when there is nothing to execute, or when something failed.
 pub fn main(words: &[OsString], vars: &dyn Vars) -> u8 {
-    let number = words.get(1).and_then(|word| word.to_str()).and_then(|word| word.parse().ok()).filter(|fd| *fd > 2);
-    let Some(number) = number else {
-        error!("{PREPARE} is started by kube-airflow-init itself");
+    let Some(parent) = Parent::of(words.get(1)) else {
+        error!("{PREPARE} is for kube-airflow-init itself; name a role or a verb, see --help");
         return Code::Usage.number();
     };
-    let report = sys::inherited(number);
-    let _ = rustix::io::fcntl_setfd(&report, rustix::io::FdFlags::CLOEXEC);
-    match run(&words[2..], vars, &report) {
+    match run(&words[2..], vars, &parent) {
         Ok(code) | Err(code) => code.number(),
     }
 }
 
-fn run(words: &[OsString], vars: &dyn Vars, report: &OwnedFd) -> Result<Code, Code> {
+/// Whether the number is that of a pipe: taking over anything else would be a defect, or not ours.
+fn is_pipe(number: i32) -> bool {
+    std::fs::read_link(format!("/proc/self/fd/{number}"))
+        .is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
+}
+
+fn run(words: &[OsString], vars: &dyn Vars, parent: &Parent) -> Result<Code, Code> {
     if words.first().is_some_and(|word| word == "announce") {
         return Ok(announce::run(&plan(child_of_standalone(Role::Web), vars)?));
     }
@@ -56,7 +78,7 @@ fn run(words: &[OsString], vars: &dyn Vars, report: &OwnedFd) -> Result<Code, Co
     for note in &plan.notes {
         info!("{note}");
     }
-    act::carry_out(&plan, vars, report)
+    act::carry_out(&plan, vars, parent)
 }
 
 fn child_of_standalone(role: Role) -> Goal {
@@ -88,12 +110,15 @@ fn goal(words: &[OsString]) -> Result<Goal, Code> {
 /// # Errors
 /// The exit code for it.
 pub fn plan(goal: Goal, vars: &dyn Vars) -> Result<Plan, Code> {
-    let settings = settings(vars)?;
-    let installed = installed(vars, settings.airflow.as_deref())?;
-    plan::make(goal, &settings, vars, installed).map_err(|error| {
+    let (settings, problems) = Settings::read(vars);
+    let installed = installed(vars, settings.airflow.as_deref()).map_err(|code| {
+        log_lines(&Problems(problems.clone()).to_string());
+        if problems.is_empty() { code } else { Code::Settings }
+    })?;
+    plan::make(goal, &settings, problems, vars, installed).map_err(|error| {
         let code = match &error {
             plan::Error::Unsupported(_) => Code::Unsupported,
-            plan::Error::Settings(_) => Code::Settings,
+            plan::Error::Settings(_) | plan::Error::Render(plan::RenderError::Found(..)) => Code::Settings,
             plan::Error::Render(plan::RenderError::Read(..)) => Code::Io,
             plan::Error::Render(_) => Code::Template,
         };
@@ -107,7 +132,7 @@ pub fn plan(goal: Goal, vars: &dyn Vars) -> Result<Plan, Code> {
 /// # Errors
 /// The exit code when one of them cannot be known; the reason was logged.
 pub(crate) fn services(plan: &Plan, vars: &dyn Vars) -> Result<act::Services, Code> {
-    let asked = matches!(plan.database, Some(Endpoint::Asked(_))) || matches!(plan.broker, Some(Endpoint::Asked(_)));
+    let asked = matches!(plan.database, Some(Endpoint::Asked(..))) || matches!(plan.broker, Some(Endpoint::Asked(..)));
     let environment = if asked { act::environment(plan, vars)? } else { BTreeMap::new() };
     act::endpoints(plan, &environment)
 }
@@ -151,9 +176,10 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let reason = error.to_string();
+        let reason = reason.split(" (os error").next().unwrap_or(&reason);
         // Some crates repeat the cause in their own text.
-        if !text.contains(&reason) {
-            text = format!("{text}: {}", reason.split(" (os error").next().unwrap_or(&reason));
+        if !text.contains(reason) {
+            text = format!("{text}: {reason}");
         }
         cause = error.source();
     }

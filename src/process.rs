@@ -4,4 +4,6 @@ pub mod child;
 pub mod reaper;
 pub mod signals;
 pub(crate) mod sys;
+pub mod terminal;
+pub mod trampoline;
 pub mod tree;

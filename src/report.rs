@@ -1,8 +1,8 @@
 //! What the prepare stage tells PID 1 through the pipe between them: one line a message, end of file when it has become
 //! the role.
 
-use crate::airflow::table::{Scope, Treatment};
-use crate::supervisor::state::Policy;
+use crate::airflow::table::{Scope, Step, Treatment};
+use crate::supervisor::state::{Again, Help, Policy};
 use rustix::fd::{AsFd, OwnedFd};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -16,47 +16,72 @@ pub enum Message {
     Executing,
     /// The execution was refused.
     Refused,
+    /// The helper has done what the role's stop signal waits for.
+    Helped,
+}
+
+const SCOPES: &[(&str, Scope)] = &[("leader", Scope::Leader), ("group", Scope::Group)];
+const TREATMENTS: &[(&str, Treatment)] = &[("drop", Treatment::Drop), ("forward", Treatment::Forward)];
+const AGAIN: &[(&str, Again)] = &[("repeat", Again::Forward), ("escalate", Again::Escalate)];
+const HELP: &[(&str, Help)] = &[("alone", Help::Never), ("helped", Help::Along), ("after-help", Help::First)];
+const WORDS: &[(&str, Message)] =
+    &[("executing", Message::Executing), ("refused", Message::Refused), ("helped", Message::Helped)];
+
+fn word<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> &'static str {
+    table.iter().find(|(_, one)| one == value).map_or("", |(word, _)| word)
+}
+
+fn meaning<T: Clone>(table: &[(&str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(one, _)| *one == word).map(|(_, value)| value.clone())
 }
 
 impl Message {
     /// The line that [`Reports`] understands.
     pub fn line(&self) -> String {
-        let policy = match self {
-            Self::Policy(policy) => policy,
-            Self::Executing => return "executing\n".to_owned(),
-            Self::Refused => return "refused\n".to_owned(),
-        };
+        let Self::Policy(policy) = self else { return format!("{}\n", word(WORDS, self)) };
         let mut line = String::from("policy");
-        for scope in [policy.stop, policy.others] {
-            line.push_str(if scope == Scope::Leader { " leader" } else { " group" });
+        let scopes = [policy.stop, policy.others].map(|scope| word(SCOPES, &scope));
+        let treatments = policy.signals.map(|treatment| word(TREATMENTS, &treatment));
+        let rest = [word(AGAIN, &policy.again), word(HELP, &policy.help)];
+        for word in scopes.into_iter().chain(treatments).chain(rest) {
+            let _ = write!(line, " {word}");
         }
-        for treatment in policy.signals {
-            line.push_str(if treatment == Treatment::Drop { " drop" } else { " forward" });
-        }
-        if let Some(grace) = policy.grace {
-            let _ = write!(line, " {}", grace.as_millis());
+        let grace = policy.grace.map_or_else(|| "-".to_owned(), |grace| grace.as_millis().to_string());
+        let _ = write!(line, " {grace}");
+        for step in &policy.ladder {
+            let _ = write!(line, " {}:{}:{}", step.before.as_millis(), step.signal, word(SCOPES, &step.scope));
         }
         line.push('\n');
         line
     }
 
     fn parse(line: &str) -> Option<Self> {
-        let words: Vec<&str> = line.split(' ').collect();
-        match line {
-            "executing" => return Some(Self::Executing),
-            "refused" => return Some(Self::Refused),
-            _ => {}
+        if let Some(message) = meaning(WORDS, line) {
+            return Some(message);
         }
-        let scope = |word: &str| if word == "leader" { Scope::Leader } else { Scope::Group };
-        let treat = |word: &str| if word == "drop" { Treatment::Drop } else { Treatment::Forward };
-        let ["policy", stop, others, hup, usr1, usr2, rest @ ..] = words.as_slice() else { return None };
+        let words: Vec<&str> = line.split(' ').collect();
+        let ["policy", stop, others, hup, usr1, usr2, again, help, grace, ladder @ ..] = words.as_slice() else {
+            return None;
+        };
+        let treat = |word: &str| meaning(TREATMENTS, word);
         Some(Self::Policy(Policy {
-            stop: scope(stop),
-            others: scope(others),
-            signals: [treat(hup), treat(usr1), treat(usr2)],
-            grace: rest.first().and_then(|text| text.parse().ok()).map(Duration::from_millis),
+            stop: meaning(SCOPES, stop)?,
+            others: meaning(SCOPES, others)?,
+            signals: [treat(hup)?, treat(usr1)?, treat(usr2)?],
+            grace: if *grace == "-" { None } else { Some(Duration::from_millis(grace.parse().ok()?)) },
+            ladder: ladder.iter().map(|step| Self::parse_step(step)).collect::<Option<_>>()?,
+            again: meaning(AGAIN, again)?,
+            help: meaning(HELP, help)?,
+            // Only commands have one, and it is known from the start.
             rewrite: Vec::new(),
         }))
+    }
+
+    fn parse_step(text: &str) -> Option<Step> {
+        let (before, rest) = text.split_once(':')?;
+        let (signal, scope) = rest.split_once(':')?;
+        let before = Duration::from_millis(before.parse().ok()?);
+        Some(Step { before, signal: signal.parse().ok()?, scope: meaning(SCOPES, scope)? })
     }
 }
 
@@ -105,25 +130,35 @@ mod tests {
 
     #[test]
     fn a_policy_survives_the_pipe() {
-        for grace in [None, Some(Duration::from_millis(1500))] {
-            let policy = Policy {
-                stop: Scope::Leader,
-                others: Scope::Leader,
-                signals: [Treatment::Forward, Treatment::Drop, Treatment::Drop],
-                grace,
-                rewrite: Vec::new(),
-            };
-            let message = Message::Policy(policy);
-            let mut reports = Reports { bytes: message.line().into_bytes(), executing: false };
-            assert_eq!(reports.messages(), [message]);
+        let step = Step { before: Duration::from_secs(15), signal: 3, scope: Scope::Leader };
+        for (grace, ladder) in [(None, vec![]), (Some(Duration::from_millis(1500)), vec![step, step])] {
+            for (_, help) in HELP {
+                let policy = Policy {
+                    others: Scope::Group,
+                    signals: [Treatment::Forward, Treatment::Drop, Treatment::Drop],
+                    ladder: ladder.clone(),
+                    again: Again::Escalate,
+                    help: *help,
+                    ..Policy::plain(Scope::Leader, grace)
+                };
+                let message = Message::Policy(policy);
+                let mut reports = Reports { bytes: message.line().into_bytes(), executing: false };
+                assert_eq!(reports.messages(), [message]);
+            }
         }
+    }
+
+    #[test]
+    fn what_is_no_message_is_passed_over() {
+        let mut reports = Reports { bytes: b"policy leader\npolicy x\n\nhelped\n".to_vec(), executing: false };
+        assert_eq!(reports.messages(), [Message::Helped]);
     }
 
     #[test]
     fn half_a_line_waits_for_the_other_half() {
         let mut reports = Reports { bytes: b"policy leader".to_vec(), executing: false };
         assert!(reports.messages().is_empty());
-        reports.bytes.extend_from_slice(b" group drop drop drop\n");
+        reports.bytes.extend_from_slice(b" group drop drop drop escalate alone -\n");
         assert_eq!(reports.messages().len(), 1);
     }
 }

@@ -1,17 +1,21 @@
 //! What the environment says, validated: all problems at once, each with the variable, what is wrong and the fix.
 
+pub mod airflow;
 pub mod problem;
 pub mod reader;
+pub mod services;
 
-use crate::broker::{Broker, Tls};
-use crate::database::{Database, Postgres};
+use crate::broker::Broker;
+use crate::database::Database;
 use crate::env::{self, Vars};
 use crate::migrate::Mode;
 use problem::{Problem, Problems};
 use reader::Reader;
 use secrecy::SecretString;
+use services::Service;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What this program was told. Values that stay absent here may still come from Airflow's own variables or its file.
@@ -26,13 +30,13 @@ pub struct Settings {
     /// The `airflow` program, when it is not to be looked for.
     pub airflow: Option<PathBuf>,
     /// The database of `POSTGRES_*`.
-    pub database: Option<Database>,
+    pub database: Service<Database>,
     /// The database server behind a pooler.
     pub direct: Option<(String, u16)>,
     /// The broker of `RABBITMQ_*`.
-    pub broker: Option<Broker>,
-    /// Executor, as Airflow spells it.
-    pub executor: Option<String>,
+    pub broker: Service<Broker>,
+    /// Executor, as Airflow spells it, and the variable that names it.
+    pub executor: Option<(String, &'static str)>,
     /// See [`env::FERNET_KEY`].
     pub fernet_key: Option<SecretString>,
     /// See [`env::KUBE_AIRFLOW_API_SECRET_KEY`].
@@ -63,6 +67,8 @@ pub struct Settings {
     pub catatonic_limit: Duration,
     /// Names of service links that are kept from Airflow.
     pub service_links: Vec<OsString>,
+    /// Things to know that are no error.
+    pub notes: Vec<String>,
 }
 
 impl Settings {
@@ -71,26 +77,35 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong, not only the first.
     pub fn load(vars: &dyn Vars) -> Result<Self, Problems> {
-        let mut reader = Reader::new(vars);
-        let settings = Self::read(&mut reader, vars);
-        reader.finish()?;
-        settings.ok_or_else(|| Problems::one(Problem::new("HOME", "is not set", "set HOME or AIRFLOW_HOME")))
+        let (settings, problems) = Self::read(vars);
+        if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
     }
 
-    fn read(r: &mut Reader<'_>, vars: &dyn Vars) -> Option<Self> {
+    /// Reads all settings as far as possible, so that more can be said about what else is wrong.
+    pub fn read(vars: &dyn Vars) -> (Self, Vec<Problem>) {
+        let mut reader = Reader::new(vars);
+        let settings = Self::all(&mut reader, vars);
+        let (mut problems, notes) = reader.finish();
+        problems.extend(airflow::unusable(vars));
+        (Self { notes, ..settings }, problems)
+    }
+
+    fn all(r: &mut Reader<'_>, vars: &dyn Vars) -> Self {
         let home = home(r);
-        let config = r.path(&env::AIRFLOW_CONFIG).or_else(|| Some(home.as_ref()?.join("airflow.cfg")));
+        let config = r.absolute(&env::AIRFLOW_CONFIG).or_else(|| Some(home.as_ref()?.join("airflow.cfg")));
         let template = r.path(&env::KUBE_AIRFLOW_TEMPLATE);
-        if template.is_some() && template == config {
+        if let (Some(template), Some(config)) = (&template, &config)
+            && is_same_file(template, config)
+        {
             r.problem(
                 &env::KUBE_AIRFLOW_TEMPLATE,
                 "is the file that it would be rendered to",
                 "keep the template elsewhere, or point AIRFLOW_CONFIG at another file",
             );
         }
-        let database = database(r);
-        let direct = direct(r);
-        let broker = broker(r);
+        let database = services::database(r);
+        let direct = services::direct(r);
+        let broker = services::broker(r);
         let executor = executor(r);
         let tries = r.number(&env::TRY_LOOP, 1..=100_000).map(|n| Duration::from_secs(5 * n));
         let timeout = r.duration(&env::KUBE_AIRFLOW_WAIT_TIMEOUT);
@@ -98,7 +113,9 @@ impl Settings {
         let examples = r.switch(&env::LOAD_DAGS_EXAMPLES);
         let ex = r.switch(&env::LOAD_EX);
         r.agree(&env::LOAD_DAGS_EXAMPLES, examples, &env::LOAD_EX, ex);
-        let settings = Self {
+        r.choice(&env::KUBE_AIRFLOW_LOG_FORMAT, &["text", "json"]);
+        r.choice(&env::KUBE_AIRFLOW_LOG_LEVEL, &["error", "warn", "info", "debug"]);
+        Self {
             home: home.unwrap_or_default(),
             config: config.unwrap_or_default(),
             template,
@@ -122,22 +139,33 @@ impl Settings {
             outage_limit: outage_limit(r),
             catatonic_limit: r.duration(&env::KUBE_AIRFLOW_CATATONIC_AFTER).unwrap_or(Duration::from_mins(5)),
             service_links: service_links(vars),
-        };
-        r.choice(&env::KUBE_AIRFLOW_LOG_FORMAT, &["text", "json"]);
-        r.choice(&env::KUBE_AIRFLOW_LOG_LEVEL, &["error", "warn", "info", "debug"]);
-        (!settings.home.as_os_str().is_empty()).then_some(settings)
+            notes: Vec::new(),
+        }
     }
 }
 
 fn home(r: &mut Reader<'_>) -> Option<PathBuf> {
-    match r.path(&env::AIRFLOW_HOME) {
-        Some(home) if home.is_relative() => {
-            r.problem(&env::AIRFLOW_HOME, "is not an absolute path", "write it from `/` on");
-            None
-        }
-        Some(home) => Some(home),
-        None => r.home().map(|home| home.join("airflow")),
+    let told = r.absolute(&env::AIRFLOW_HOME);
+    if r.failed(&env::AIRFLOW_HOME) {
+        return None;
     }
+    let home = told.or_else(|| r.home().map(|home| home.join("airflow")))?;
+    let is_file = match std::fs::metadata(&home) {
+        Ok(about) => !about.is_dir(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotADirectory,
+    };
+    if is_file {
+        let wrong = format!("is {}, which is a file or lies below one", home.display());
+        r.problem(&env::AIRFLOW_HOME, wrong, "name a folder; it is made when it does not exist");
+        return None;
+    }
+    Some(home)
+}
+
+/// Whether two paths lead to one file, which need not exist.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));
+    one == other || identity(one).is_some_and(|file| identity(other) == Some(file))
 }
 
 /// The grace period alone: what PID 1 needs before the prepare stage has reported on all settings. A wrong value counts
@@ -153,110 +181,37 @@ fn service_links(vars: &dyn Vars) -> Vec<OsString> {
         .collect()
 }
 
-/// `user:password` of one variable, or two variables; naming both forms is an error.
-fn credentials(
-    r: &mut Reader<'_>,
-    pair: &env::Variable,
-    single: Option<(&env::Variable, &env::Variable)>,
-) -> Option<(String, Option<SecretString>)> {
-    let creds = r.pair(pair);
-    let Some((user_variable, password_variable)) = single else { return creds };
-    let user = r.text(user_variable);
-    let password = r.secret(password_variable);
-    if creds.is_some() && (user.is_some() || password.is_some()) {
-        let other = if user.is_some() { user_variable } else { password_variable };
-        r.one_of(pair, true, other, true);
-    }
-    creds.or_else(|| user.map(|user| (user, password)))
-}
-
-fn database(r: &mut Reader<'_>) -> Option<Database> {
-    let host = r.host(&env::POSTGRES_HOST);
-    let port = r.port(&env::POSTGRES_PORT);
-    let credentials = credentials(r, &env::POSTGRES_CREDS, Some((&env::POSTGRES_USER, &env::POSTGRES_PASSWORD)));
-    let name = r.text(&env::POSTGRES_DB);
-    let parameters = r.query(&env::POSTGRES_EXTRAS);
-    let host = host?;
-    let Some((user, password)) = credentials else {
-        r.problem(
-            &env::POSTGRES_HOST,
-            "is set without a user",
-            "set POSTGRES_USER and POSTGRES_PASSWORD, or POSTGRES_CREDS=user:password",
-        );
-        return None;
-    };
-    Some(Database::Postgres(Postgres {
-        host,
-        port: port.unwrap_or(5432),
-        user,
-        password,
-        name: name.unwrap_or_else(|| "airflow".to_owned()),
-        parameters: parameters.unwrap_or_default(),
-    }))
-}
-
-fn direct(r: &mut Reader<'_>) -> Option<(String, u16)> {
-    let variable = &env::KUBE_AIRFLOW_DATABASE_DIRECT;
-    let text = r.text(variable)?;
-    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    match parts {
-        Some((host, port)) if !host.is_empty() && port > 0 => {
-            Some((host.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
-        }
-        _ => {
-            r.problem(variable, "is not host:port", "write it like `postgres-0.postgres:5432`");
-            None
-        }
-    }
-}
-
-fn broker(r: &mut Reader<'_>) -> Option<Broker> {
-    let host = r.host(&env::RABBITMQ_HOST);
-    let port = r.port(&env::RABBITMQ_PORT);
-    let credentials = credentials(r, &env::RABBITMQ_CREDS, None);
-    let vhost = r.text(&env::RABBITMQ_VHOST);
-    let ca = r.path(&env::KUBE_AIRFLOW_RABBITMQ_CA);
-    let tls = r.switch(&env::KUBE_AIRFLOW_RABBITMQ_TLS);
-    if ca.is_some() && tls == Some(false) {
-        r.problem(
-            &env::KUBE_AIRFLOW_RABBITMQ_CA,
-            "is set while KUBE_AIRFLOW_RABBITMQ_TLS is false",
-            "drop one of the two",
-        );
-    }
-    let tls = (tls == Some(true) || ca.is_some()).then(|| Tls { ca, ..Tls::default() });
-    let host = host?;
-    let Some((user, Some(password))) = credentials else {
-        r.problem(
-            &env::RABBITMQ_HOST,
-            "is set without a user and a password",
-            "set RABBITMQ_CREDS=user:password or RABBITMQ_CREDS_FILE",
-        );
-        return None;
-    };
-    Some(Broker {
-        host,
-        port: port.unwrap_or(if tls.is_some() { 5671 } else { 5672 }),
-        user,
-        password,
-        vhost: vhost.unwrap_or_else(|| "/".to_owned()),
-        tls,
-    })
-}
-
-/// puckel's short names become Airflow's class names; anything else is Airflow's to judge.
-fn executor(r: &mut Reader<'_>) -> Option<String> {
-    let ours = r.text(&env::KUBE_AIRFLOW_EXECUTOR).map(full_executor_name);
-    let puckel = r.text(&env::EXECUTOR).map(full_executor_name);
+/// puckel's short names become Airflow's class names; whether a class exists is Airflow's to judge.
+fn executor(r: &mut Reader<'_>) -> Option<(String, &'static str)> {
+    let ours = one_executor(r, &env::KUBE_AIRFLOW_EXECUTOR);
+    let puckel = one_executor(r, &env::EXECUTOR);
     r.agree(&env::KUBE_AIRFLOW_EXECUTOR, ours.as_ref(), &env::EXECUTOR, puckel.as_ref());
-    ours.or(puckel)
+    let named = |name: &'static env::Variable| move |executor: String| (executor, name.name);
+    ours.map(named(&env::KUBE_AIRFLOW_EXECUTOR)).or(puckel.map(named(&env::EXECUTOR)))
 }
 
-fn full_executor_name(short: String) -> String {
-    match short.as_str() {
-        "Celery" | "Local" | "Sequential" | "Kubernetes" => format!("{short}Executor"),
-        _ => short,
+fn one_executor(r: &mut Reader<'_>, variable: &env::Variable) -> Option<String> {
+    const SHORT: [&str; 6] = ["Celery", "Local", "Sequential", "Kubernetes", "CeleryKubernetes", "LocalKubernetes"];
+    let text = r.text(variable)?;
+    // From 2.10 on several may be named.
+    let full: Option<Vec<String>> = text
+        .split(',')
+        .map(|name| {
+            let name = name.trim();
+            let short = name.strip_suffix("Executor").unwrap_or(name);
+            let known = SHORT.into_iter().find(|known| known.eq_ignore_ascii_case(short));
+            let class = name.ends_with("Executor") || name.contains(['.', ':']);
+            known.map(|known| format!("{known}Executor")).or_else(|| class.then(|| name.to_owned()))
+        })
+        .collect();
+    if full.is_none() {
+        r.problem(
+            variable,
+            "names no executor",
+            "write Celery, Local, Sequential, Kubernetes, or a class such as `my.module.MyExecutor`",
+        );
     }
+    full.map(|names| names.join(","))
 }
 
 /// A Fernet key is 32 bytes in URL-safe base64; several, separated by commas, while keys are rotated.
@@ -287,6 +242,8 @@ fn outage_limit(r: &mut Reader<'_>) -> Option<Duration> {
 fn migrate(r: &mut Reader<'_>) -> Mode {
     let ours = r.choice(&env::KUBE_AIRFLOW_MIGRATE, &["auto", "wait", "off"]);
     let official = r.switch(&env::AIRFLOW_DB_MIGRATE);
+    // Somebody else migrates: both `wait` and `off` say so.
+    r.agree(&env::KUBE_AIRFLOW_MIGRATE, ours.map(|word| word == "auto"), &env::AIRFLOW_DB_MIGRATE, official);
     match ours {
         Some("wait") => Mode::Wait,
         Some("off") => Mode::Off,

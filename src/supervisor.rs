@@ -1,26 +1,29 @@
 //! PID 1's loop: signals, ended children and timers become events; the state machine answers with actions; they are
 //! carried out. Nothing else happens in this process: no socket, no template, no database.
 
+mod policy;
+mod say;
 pub mod state;
-
-use crate::process::child::{self, Started};
-use crate::process::reaper::{self, Pid, Reaped};
-use crate::process::signals::{self, SIGCHLD, Signals};
-use crate::process::tree;
-use crate::report::{Message, Reports};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::fd::{AsFd, OwnedFd};
-use state::{Action, Event, Note, Policy, Restart, State, Timer};
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io;
-use std::time::{Duration, Instant};
-use tracing::{error, info, warn};
 
 use crate::airflow::table::Scope;
 use crate::env;
 use crate::exit::Code;
+use crate::process::child::{self, Started};
+use crate::process::reaper::{self, Pid, Reaped};
+use crate::process::signals::{self, SIGCHLD, SIGCONT, SIGKILL, Signal, Signals};
+use crate::process::sys;
+use crate::process::terminal::Terminal;
+use crate::process::tree;
+use crate::report::{Message, Reports};
 use crate::status::board::Board;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use state::{Action, Event, Policy, Restart, State, Timer};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::time::{Duration, Instant};
+use tracing::{debug, error};
 
 /// What a child of PID 1 is.
 #[derive(Clone, Debug)]
@@ -31,11 +34,24 @@ pub enum Kind {
     Bare(Vec<OsString>),
 }
 
+/// For whom the children run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// They are Airflow's: how they end is worth a line, and they start with clean signals.
+    Role,
+    /// A command of somebody else's: it finds everything as we were given it, and we are silent unless we interfere.
+    Command,
+}
+
 /// What to supervise.
 #[derive(Debug)]
 pub struct Job {
     /// Name for the log and what is started, per child.
     pub children: Vec<(String, Kind)>,
+    /// Words of the main child's helper after `prepare FD`, to which the seconds until KILL are added.
+    pub helper: Vec<OsString>,
+    /// For whom.
+    pub manner: Manner,
     /// The policy that holds until the prepare stage tells a better one.
     pub policy: Policy,
     /// What the end of a child means.
@@ -47,10 +63,13 @@ pub struct Job {
 struct Driver<'a> {
     job: &'a Job,
     signals: &'a Signals,
+    terminal: Option<Terminal>,
     state: State,
     /// The last process of each child; its group may outlive it.
     pids: Vec<Option<Pid>>,
     alive: Vec<bool>,
+    helper: Option<Pid>,
+    /// What the children report; the helper's comes last.
     reports: Vec<Option<(OwnedFd, Reports)>>,
     timers: BTreeMap<Timer, Instant>,
     exit: Option<u8>,
@@ -61,7 +80,7 @@ struct Driver<'a> {
 /// Supervises `job` until it is over and returns the exit code.
 pub fn run(job: &Job, signals: &Signals) -> u8 {
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        warn!("orphans will not come to us: {error}");
+        debug!("orphans will not come to us: {error}");
     }
     let prepared = matches!(job.children.first(), Some((_, Kind::Prepare(_))));
     let (state, actions) = State::new(job.children.len(), &job.policy, prepared, job.restart, job.success.clone());
@@ -69,16 +88,23 @@ pub fn run(job: &Job, signals: &Signals) -> u8 {
     let mut driver = Driver {
         job,
         signals,
+        terminal: if job.manner == Manner::Command { Terminal::ours() } else { None },
         state,
         pids: vec![None; count],
         alive: vec![false; count],
-        reports: (0..count).map(|_| None).collect(),
+        helper: None,
+        reports: (0..=count).map(|_| None).collect(),
         timers: BTreeMap::new(),
         exit: None,
         board: Board::new(&job.children, &env::Process),
     };
     driver.obey(actions);
+    if job.manner == Manner::Command {
+        signals.catch_ignored();
+    }
+    // Children that whoever was here before us left behind.
     driver.reap();
+    sys::forget_code();
     loop {
         if let Some(code) = driver.exit {
             return code;
@@ -95,7 +121,8 @@ impl Driver<'_> {
             let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let mut fds = Vec::with_capacity(1 + self.reports.len());
+        fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
         fds.extend(self.reports.iter().flatten().map(|(fd, _)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         // An interrupted poll is a signal: its byte is in the pipe.
         let _ = poll(&mut fds, timeout);
@@ -109,42 +136,78 @@ impl Driver<'_> {
     }
 
     fn read_signals(&mut self) {
-        while let Some(signal) = self.signals.next() {
-            if signal == SIGCHLD {
-                self.reap();
-            } else {
-                // What the child reported before the signal came decides who gets it.
-                self.read_reports();
-                self.event(Event::Signal(signal));
-                self.settle();
+        let mut buffer = [0_u8; 256];
+        loop {
+            let came = self.signals.read(&mut buffer);
+            if came.is_empty() {
+                return;
             }
+            for (at, signal) in came.iter().copied().map(Signal::from).enumerate() {
+                match signal {
+                    // One look takes all, so of several in a row the last is enough.
+                    SIGCHLD if came.get(at + 1) == came.get(at) => {}
+                    SIGCHLD => self.reap(),
+                    signal => self.signal(signal),
+                }
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        // What the child reported before the signal came decides who gets it.
+        self.read_reports();
+        if signal == SIGCONT
+            && let (Some(terminal), Some(pid)) = (&self.terminal, self.pids[0])
+        {
+            terminal.continued(pid);
+        }
+        self.event(Event::Signal(signal));
+        // After a stop signal that found no child alive, nothing will ever be reaped: ask once more.
+        if !self.alive.contains(&true) {
+            self.reap();
         }
     }
 
     /// Takes all ended children and orphans off the kernel's list.
     fn reap(&mut self) {
-        loop {
-            match reaper::reap() {
-                Reaped::Ended(pid, exit) => {
-                    let ours = (0..self.pids.len()).find(|child| self.alive[*child] && self.pids[*child] == Some(pid));
-                    if let Some(child) = ours {
-                        self.read_reports();
-                        self.alive[child] = false;
-                        self.reports[child] = None;
-                        self.board.ended(child);
-                        self.event(Event::Ended(child, exit));
-                    }
+        let (mut ended, mut stopped) = (Vec::new(), Vec::new());
+        let ours = |pid: Pid| self.helper == Some(pid) || self.pids.contains(&Some(pid));
+        // Each one that ends meanwhile would interrupt us only to say so.
+        let left = signals::quietly(|| {
+            loop {
+                match reaper::reap() {
+                    Reaped::Ended(pid, exit) if ours(pid) => ended.push((pid, exit)),
+                    Reaped::Stopped(pid, signal) if ours(pid) => stopped.push((pid, signal)),
+                    Reaped::Ended(..) | Reaped::Stopped(..) => {}
+                    Reaped::Running => return true,
+                    Reaped::Nobody => return false,
                 }
-                Reaped::Running => return self.event(Event::Left),
-                Reaped::Nobody => return self.event(Event::Nobody),
+            }
+        });
+        for (pid, signal) in stopped {
+            if let Some(terminal) = self.terminal.as_ref().filter(|_| self.pids[0] == Some(pid)) {
+                terminal.stopped(pid, signal);
             }
         }
+        for (pid, exit) in ended {
+            self.ended(pid, exit);
+        }
+        self.event(if left { Event::Left } else { Event::Nobody });
     }
 
-    /// After a stop signal that found no child alive, nothing will ever be reaped: ask once more.
-    fn settle(&mut self) {
-        if !self.alive.contains(&true) {
-            self.reap();
+    fn ended(&mut self, pid: Pid, exit: reaper::Exit) {
+        if let Some(child) = (0..self.pids.len()).find(|child| self.alive[*child] && self.pids[*child] == Some(pid)) {
+            self.read_reports();
+            self.alive[child] = false;
+            self.reports[child] = None;
+            if let Some(terminal) = self.terminal.as_ref().filter(|_| child == 0) {
+                terminal.take_back(pid);
+            }
+            self.board.ended(child);
+            self.event(Event::Ended(child, exit));
+        } else if self.helper == Some(pid) {
+            self.helper = None;
+            self.event(Event::HelperEnded);
         }
     }
 
@@ -154,8 +217,9 @@ impl Driver<'_> {
             let open = reports.read(&fd);
             for message in reports.messages() {
                 match message {
-                    Message::Policy(policy) => self.event(Event::Told(child, policy)),
-                    Message::Executing | Message::Refused => {}
+                    Message::Policy(policy) if child < self.pids.len() => self.event(Event::Told(child, policy)),
+                    Message::Helped => self.event(Event::Helped),
+                    Message::Policy(_) | Message::Executing | Message::Refused => {}
                 }
             }
             if open {
@@ -176,14 +240,21 @@ impl Driver<'_> {
         for action in actions {
             match action {
                 Action::Start(child) => self.start(child),
+                Action::Clear(child) => {
+                    let alive = self.pids.iter().zip(&self.alive).filter_map(|(pid, alive)| pid.filter(|_| *alive));
+                    let left = tree::clear(self.pids[child], child, &alive.collect::<Vec<_>>()) > 0;
+                    self.event(Event::Cleared(child, left));
+                }
+                Action::Help(limit) => self.help(limit),
+                Action::EndHelp => self.helper.into_iter().for_each(|pid| tree::signal_group(pid, SIGKILL)),
                 Action::Send(child, scope, signal) => self.send(child, scope, signal),
                 Action::Everyone(signal) => tree::signal_everything(signal),
                 Action::Arm(timer, after) => {
                     self.timers.insert(timer, Instant::now() + after);
                 }
                 Action::Say(note) => {
-                    self.say(&note);
-                    self.post(&note);
+                    say::say(self.job, &note);
+                    self.board.note(&note);
                 }
                 Action::Exit(code) => self.exit = Some(code),
             }
@@ -191,19 +262,23 @@ impl Driver<'_> {
     }
 
     fn send(&self, child: usize, scope: Scope, signal: i32) {
-        let Some(pid) = self.pids[child] else { return };
+        // A number may be used again once it was reaped.
+        let Some(pid) = self.pids[child].filter(|_| self.alive[child]) else { return };
         match scope {
             Scope::Group => tree::signal_group(pid, signal),
-            // A number may be used again once it was reaped.
-            Scope::Leader if self.alive[child] => tree::signal_process(pid, signal),
-            Scope::Leader => {}
+            Scope::Leader => tree::signal_process(pid, signal),
         }
     }
 
     fn start(&mut self, child: usize) {
+        let given = self.signals.inherited();
+        let settle = self.job.manner == Manner::Command && (self.terminal.is_some() || given.ignores());
+        let settle = settle.then_some(given);
+        // Only where a child may be started again does it matter from which one a process came.
+        let mark = (self.job.restart != Restart::Never).then_some(child);
         let started = match &self.job.children[child].1 {
-            Kind::Prepare(words) => child::start_prepare(words),
-            Kind::Bare(argv) => child::start(argv),
+            Kind::Prepare(words) => child::start_prepare(words, mark, settle),
+            Kind::Bare(argv) => child::start(argv, settle),
         };
         match started {
             Ok(Started { pid, report }) => {
@@ -215,6 +290,27 @@ impl Driver<'_> {
             Err(error) => {
                 let code = self.refused(child, &error);
                 self.event(Event::Ended(child, reaper::Exit::Code(i32::from(code.number()))));
+            }
+        }
+    }
+
+    fn help(&mut self, limit: Option<Duration>) {
+        let mut words = self.job.helper.clone();
+        words.push(limit.map_or_else(|| "-".into(), |limit| limit.as_secs().to_string().into()));
+        let started = if self.job.helper.is_empty() {
+            Err(io::ErrorKind::Unsupported.into())
+        } else {
+            child::start_prepare(&words, None, None)
+        };
+        match started {
+            Ok(Started { pid, report }) => {
+                self.helper = Some(pid);
+                let place = self.pids.len();
+                self.reports[place] = report.map(|fd| (fd, Reports::default()));
+            }
+            Err(error) => {
+                debug!("no helper: {error}");
+                self.event(Event::HelperEnded);
             }
         }
     }
@@ -232,44 +328,5 @@ impl Driver<'_> {
         };
         error!("cannot start {what}: {}", crate::settings::reader::reason(error));
         code
-    }
-
-    fn name(&self, child: usize) -> &str {
-        &self.job.children[child].0
-    }
-
-    /// What of the log matters to probes.
-    fn post(&mut self, note: &Note) {
-        match note {
-            Note::Stopping(..) | Note::CrashLoop(_) => self.board.stopping(),
-            Note::Restarting(child, _) => self.board.restarting(*child),
-            _ => {}
-        }
-    }
-
-    fn say(&self, note: &Note) {
-        match note {
-            Note::Stopping(signal, Some(grace)) => {
-                info!("stopping on {}: {} s until KILL", signals::name(*signal), grace.as_secs());
-            }
-            Note::Stopping(signal, None) => {
-                info!("stopping on {}: no limit of ours (KUBE_AIRFLOW_GRACE is not set)", signals::name(*signal));
-            }
-            Note::Dropped(signal) => {
-                let name = signals::name(*signal);
-                warn!("{name} is not forwarded: it would harm {}", self.name(0));
-            }
-            Note::Ended(child, exit) => info!("{} ended: {exit}", self.name(*child)),
-            Note::GraceOver => warn!("the grace period is over: KILL to everything that is left"),
-            Note::Leftovers => info!("processes are left behind: TERM, up to {} s, then KILL", state::SWEEP.as_secs()),
-            Note::KillingLeftovers => warn!("leftovers did not end: KILL"),
-            Note::Restarting(child, delay) => {
-                warn!("starting {} again in {} s", self.name(*child), delay.as_secs());
-            }
-            Note::CrashLoop(child) => {
-                let name = self.name(*child);
-                error!("{name} failed {} times in a row, its own log above says why: giving up", state::CRASH_LIMIT);
-            }
-        }
     }
 }

@@ -4,16 +4,15 @@ use crate::broker::Broker;
 use crate::check::{self, ATTEMPT, Failure};
 use crate::database::Database;
 use crate::exit::Code;
+use crate::migrate::{self, Needed, State};
+use crate::pauses::Pauses;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-/// The first pause between two attempts; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause: a service that comes up is noticed soon, and a hundred waiting pods do not storm it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The shortest attempt that is worth its answer, except for the first one.
 const SHORTEST: Duration = Duration::from_millis(500);
 
@@ -22,6 +21,8 @@ const SHORTEST: Duration = Duration::from_millis(500);
 pub enum Target {
     /// The metadata database.
     Database(Database),
+    /// The metadata database, where the schema is looked at over the same connection; what was seen is kept.
+    Schema(Database, Arc<Needed>, Arc<OnceLock<State>>),
     /// The message broker: any one of the failover list is enough.
     Broker(Vec<Broker>),
 }
@@ -95,6 +96,12 @@ impl Target {
         match self {
             Self::Database(Database::Postgres(postgres)) => check::postgres::ready_within(postgres, limit).await,
             Self::Database(Database::Sqlite(path)) => check::sqlite::ready(path).await,
+            Self::Schema(database, needed, seen) => {
+                let late = || Failure::passing(Code::NoAnswer, format!("{self}: no answer to a look at the schema"));
+                let state = timeout(limit, migrate::look(database, needed)).await.map_err(|_| late())??;
+                let _ = seen.set(state);
+                Ok(())
+            }
             Self::Broker(brokers) => {
                 let mut worst: Option<Failure> = None;
                 for broker in brokers {
@@ -112,48 +119,16 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Database(Database::Postgres(postgres)) => {
+            Self::Database(Database::Postgres(postgres)) | Self::Schema(Database::Postgres(postgres), ..) => {
                 write!(f, "database {}", check::postgres::name(postgres))
             }
-            Self::Database(Database::Sqlite(path)) => write!(f, "database {}", path.display()),
+            Self::Database(Database::Sqlite(path)) | Self::Schema(Database::Sqlite(path), ..) => {
+                write!(f, "database {}", path.display())
+            }
             Self::Broker(brokers) => {
                 let names = brokers.iter().map(check::amqp::name).collect::<Vec<_>>();
                 write!(f, "broker {}", names.join(" or "))
             }
         }
-    }
-}
-
-/// Pauses that double, each shortened by a random part of up to a half: pods that start together do not stay together.
-#[derive(Debug)]
-pub(crate) struct Pauses(Duration);
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self(FIRST_PAUSE)
-    }
-}
-
-impl Pauses {
-    /// The next pause.
-    pub(crate) fn next(&mut self) -> Duration {
-        let full = self.0;
-        self.0 = (full * 2).min(LONGEST_PAUSE);
-        // Without randomness (no kernel says so) pods would only be less well spread.
-        let share = getrandom::u32().unwrap_or(u32::MAX);
-        full.mul_f64(0.5 + f64::from(share) / f64::from(u32::MAX) / 2.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_limit_and_are_never_longer_than_it() {
-        let mut pauses = Pauses::default();
-        let drawn: Vec<_> = (0..40).map(|_| pauses.next()).collect();
-        assert!(drawn[0] <= FIRST_PAUSE && drawn[0] >= FIRST_PAUSE / 2);
-        assert!(drawn[10..].iter().all(|pause| *pause <= LONGEST_PAUSE && *pause >= LONGEST_PAUSE / 2));
     }
 }

@@ -70,7 +70,10 @@ fn read_only_folder() {
     let folder = folder().join("ro");
     for name in ["fixed.cfg", "absent.cfg"] {
         let error = write_private(&folder.join(name), b"new").unwrap_err().to_string();
-        assert!(error.contains("point KUBE_AIRFLOW_CONFIG at a writable place such as an emptyDir"), "{error}");
+        assert!(
+            error.contains("point AIRFLOW_CONFIG (or --output) at a writable place such as an emptyDir"),
+            "{error}"
+        );
     }
     assert_eq!(write_private(&folder.join("mounted.cfg"), b"new").unwrap(), Written::InPlace);
     assert_eq!(names(&folder), ["fixed.cfg", "mounted.cfg"]);

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
+mod asleep;
 mod common;
-mod fake;
 
+use asleep::Fake;
 use common::{NASTY, eventually, postgres};
-use fake::Fake;
 use kube_airflow_init::database::Postgres;
 use nix::sys::signal::{Signal, kill};
 use std::io::{Read as _, Write as _};
@@ -365,7 +365,7 @@ fn a_thousand_probes_leave_nothing_and_fifty_at_once_all_answer() {
 
     let children: Vec<_> = (0..50).map(|_| fake.probe_later(&["readiness"])).collect();
     for child in children {
-        let (up, line) = fake::answer(&child.wait_with_output().unwrap());
+        let (up, line) = asleep::answer(&child.wait_with_output().unwrap());
         assert!(up, "{line}");
     }
     eventually("no session is left", || postgres::server().sql("postgres", &sessions) == "0");

@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![allow(clippy::print_stderr, reason = "the time of each transition is worth reading")]
 
+mod asleep;
 mod celery;
 mod common;
-mod fake;
 mod relay;
 mod stack;
 
@@ -54,7 +54,7 @@ fn ask(stack: &Stack) -> (BTreeMap<&'static str, String>, String) {
     }
     let (mut verdicts, mut lines) = (BTreeMap::<_, String>::new(), String::new());
     for (role, kind, child) in children {
-        let (up, line) = fake::answer(&child.wait_with_output().unwrap());
+        let (up, line) = asleep::answer(&child.wait_with_output().unwrap());
         verdicts.entry(role).or_default().push(if up { 'U' } else { 'd' });
         writeln!(lines, "    {role} {kind}: {line}").unwrap();
         for secret in celery::secrets() {

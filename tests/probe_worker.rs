@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
+mod asleep;
 mod common;
-mod fake;
 
+use asleep::Fake;
 use common::{NASTY, eventually, postgres, rabbitmq};
-use fake::Fake;
 use kube_airflow_init::broker::Broker;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -96,17 +96,17 @@ impl Worker {
         let (connection, channel) = runtime.block_on(async {
             let connection = Connection::connect(url.expose_secret(), ConnectionProperties::default()).await.unwrap();
             let channel = connection.create_channel().await.unwrap();
-            let (none, declare) = (FieldTable::default, ExchangeDeclareOptions::default());
-            channel.exchange_declare("celery.pidbox".into(), ExchangeKind::Fanout, declare, none()).await.unwrap();
+            let (empty, declare) = (FieldTable::default, ExchangeDeclareOptions::default());
+            channel.exchange_declare("celery.pidbox".into(), ExchangeKind::Fanout, declare, empty()).await.unwrap();
             let queue = format!("{node}.celery.pidbox");
             let options = QueueDeclareOptions { auto_delete: true, ..QueueDeclareOptions::default() };
-            channel.queue_declare(queue.as_str().into(), options, none()).await.unwrap();
+            channel.queue_declare(queue.as_str().into(), options, empty()).await.unwrap();
             let bind = QueueBindOptions::default();
-            channel.queue_bind(queue.as_str().into(), "celery.pidbox".into(), "".into(), bind, none()).await.unwrap();
+            channel.queue_bind(queue.as_str().into(), "celery.pidbox".into(), "".into(), bind, empty()).await.unwrap();
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-            channel.queue_declare("default".into(), options, none()).await.unwrap();
+            channel.queue_declare("default".into(), options, empty()).await.unwrap();
             let consume = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-            let consumer = channel.basic_consume(queue.as_str().into(), "".into(), consume, none()).await.unwrap();
+            let consumer = channel.basic_consume(queue.as_str().into(), "".into(), consume, empty()).await.unwrap();
             let (script, asked, node) = (Arc::clone(&script), Arc::clone(&asked), node.to_owned());
             consumer.set_delegate(Answering { channel: channel.clone(), node, script, asked });
             (connection, channel)
@@ -306,7 +306,7 @@ fn many_pings_leave_no_queue_and_no_connection() {
     }
     let children: Vec<_> = (0..50).map(|_| fake.probe_later(&["readiness"])).collect();
     for child in children {
-        let (up, line) = fake::answer(&child.wait_with_output().unwrap());
+        let (up, line) = asleep::answer(&child.wait_with_output().unwrap());
         assert!(up, "{line}");
     }
     let list = |what: &[&str]| {

@@ -24,6 +24,8 @@ const fn sensitive(homes: &'static [(Version, &'static str, &'static str)]) -> O
 
 /// How tasks are run.
 pub const EXECUTOR: Opt = plain(&[(ALWAYS, "core", "executor")]);
+/// How many tasks run at once; the `LocalExecutor` of 3 starts as many processes.
+pub const PARALLELISM: Opt = plain(&[(ALWAYS, "core", "parallelism")]);
 /// URL of the metadata database (SQLAlchemy).
 pub const DATABASE_URL: Opt =
     sensitive(&[(ALWAYS, "core", "sql_alchemy_conn"), (Version::new(2, 3, 0), "database", "sql_alchemy_conn")]);
@@ -109,6 +111,7 @@ pub const PROBED: &[&Opt] = &[
 /// All options, for tests and pages that walk them.
 pub const ALL: &[&Opt] = &[
     &EXECUTOR,
+    &PARALLELISM,
     &DATABASE_URL,
     &DATABASE_SCHEMA,
     &BROKER_URL,

@@ -9,6 +9,8 @@ pub use probes::{Ask, Limit, PROBES, Page, Probe, probe};
 
 use super::role::Role;
 use super::version::Version;
+use crate::process::signals::SIGQUIT;
+use std::time::Duration;
 
 /// What a role must have before it is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,17 @@ pub enum Scope {
     Leader,
     /// The main process and everything in its process group.
     Group,
+}
+
+/// What is sent to a role that was told to stop and has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How long before KILL; at most half of the grace period.
+    pub before: Duration,
+    /// What is sent.
+    pub signal: i32,
+    /// To whom.
+    pub scope: Scope,
 }
 
 /// What happens to a signal that does not mean "stop".
@@ -69,6 +82,8 @@ pub struct Spec {
     pub stop: Scope,
     /// Seconds between the first stop signal and KILL when `KUBE_AIRFLOW_GRACE` is unset; `None`: no KILL of ours.
     pub grace: Option<u64>,
+    /// What is sent between the stop signal and KILL.
+    pub ladder: &'static [Step],
     /// HUP, USR1 and USR2, in this order.
     pub signals: [Treatment; 3],
 }
@@ -99,6 +114,9 @@ use Treatment::{Drop, Forward};
 /// Kubernetes gives a pod 30 s unless told otherwise; ours ends a little before, so that the last word is ours.
 const USUAL_GRACE: Option<u64> = Some(25);
 
+/// A worker's cold stop: tasks are told to end and fail at once, so that none is left "running". 15 s are enough for it.
+const COLD: &[Step] = &[Step { before: Duration::from_secs(15), signal: SIGQUIT, scope: Scope::Leader }];
+
 /// Supported pairs. Signals measured per role: HUP, USR1 and USR2 kill most roles and leave their children behind; a
 /// Celery worker re-executes itself on HUP and dumps stacks on USR1; the scheduler of 2 and 3 dumps its executor on USR2.
 pub const SPECS: &[Spec] = &[
@@ -111,6 +129,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Database, Schema],
         stop: Scope::Group,
         grace: USUAL_GRACE,
+        ladder: &[],
         signals: [Drop, Drop, Drop],
     },
     Spec {
@@ -122,6 +141,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Database, Schema],
         stop: Scope::Group,
         grace: USUAL_GRACE,
+        ladder: &[],
         signals: [Drop, Drop, Drop],
     },
     Spec {
@@ -133,6 +153,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Database, Schema, Broker],
         stop: Scope::Group,
         grace: USUAL_GRACE,
+        ladder: &[],
         signals: [Drop, Drop, Drop],
     },
     Spec {
@@ -144,6 +165,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Database, Schema, Broker],
         stop: Scope::Group,
         grace: USUAL_GRACE,
+        ladder: &[],
         signals: [Drop, Drop, Forward],
     },
     Spec {
@@ -155,6 +177,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Database, Schema, Broker],
         stop: Scope::Leader,
         grace: None,
+        ladder: COLD,
         signals: [Forward, Forward, Drop],
     },
     Spec {
@@ -166,6 +189,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Database, Schema, Broker],
         stop: Scope::Leader,
         grace: None,
+        ladder: COLD,
         signals: [Forward, Forward, Drop],
     },
     Spec {
@@ -177,6 +201,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Broker],
         stop: Scope::Group,
         grace: USUAL_GRACE,
+        ladder: &[],
         signals: [Drop, Drop, Drop],
     },
     Spec {
@@ -188,6 +213,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Broker],
         stop: Scope::Group,
         grace: USUAL_GRACE,
+        ladder: &[],
         signals: [Drop, Drop, Drop],
     },
     Spec {
@@ -199,6 +225,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Database, Schema],
         stop: Scope::Group,
         grace: USUAL_GRACE,
+        ladder: &[],
         signals: [Drop, Drop, Drop],
     },
     Spec {
@@ -210,6 +237,7 @@ pub const SPECS: &[Spec] = &[
         needs: &[Database, Schema],
         stop: Scope::Group,
         grace: USUAL_GRACE,
+        ladder: &[],
         signals: [Drop, Drop, Drop],
     },
 ];
@@ -324,6 +352,7 @@ mod tests {
     fn only_the_worker_is_stopped_by_its_main_process_alone() {
         for row in SPECS {
             assert_eq!(row.stop == Scope::Leader, row.role == Role::Worker, "{:?}", row.argv);
+            assert_eq!(row.ladder.is_empty(), row.role != Role::Worker, "{:?}", row.argv);
         }
     }
 

@@ -10,6 +10,20 @@ const GUEST: &str = "guest";
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_VHOST: &str = "/";
 
+/// Transports of kombu that are not ours.
+const OTHERS: &str = "redis rediss sentinel sqs librabbitmq memory filesystem sqla sqlalchemy mongodb zookeeper consul \
+                      etcd qpid slmq kafka confluentkafka azurestoragequeues azureservicebus gcpubsub pyro";
+
+fn unsupported(scheme: &str) -> Error {
+    let name = scheme.split('+').next().unwrap_or_default();
+    match OTHERS.split(' ').find(|known| *known == name) {
+        Some(known) => Error::Unsupported(known),
+        // Celery takes the path of a class as well.
+        None if name.contains('.') => Error::Unsupported("a transport class of your own"),
+        None => Error::Unknown,
+    }
+}
+
 pub(super) fn broker(url: &str) -> Result<Broker, Error> {
     // Python's urlsplit drops these wherever they stand.
     let url = url.replace(['\t', '\n', '\r'], "");
@@ -21,7 +35,7 @@ pub(super) fn broker(url: &str) -> Result<Broker, Error> {
     let secure = match scheme.to_ascii_lowercase().as_str() {
         "amqp" | "pyamqp" => false,
         "amqps" => true,
-        other => return Err(Error::Unsupported(other.to_owned())),
+        other => return Err(unsupported(other)),
     };
     let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));

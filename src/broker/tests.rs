@@ -61,9 +61,10 @@ fn urls_come_back_as_they_were() {
 #[test]
 fn refusals_name_the_transport_and_nothing_else() {
     let refused = |url: &str| Broker::parse_list(url).unwrap_err();
-    assert_eq!(refused("redis://:hush@h:6379/0"), Error::Unsupported("redis".into()));
-    assert_eq!(refused("sqs://hush:hush@"), Error::Unsupported("sqs".into()));
-    assert_eq!(refused("sqla+sqlite:///x"), Error::Unsupported("sqla+sqlite".into()));
+    assert_eq!(refused("redis://:hush@h:6379/0"), Error::Unsupported("redis"));
+    assert_eq!(refused("sqs://hush:hush@"), Error::Unsupported("sqs"));
+    assert_eq!(refused("sqla+sqlite:///x"), Error::Unsupported("sqla"));
+    assert_eq!(refused("hush://hush:hush@"), Error::Unknown);
     assert_eq!(refused("amqp://h;hush"), Error::NoScheme);
     assert_eq!(refused(""), Error::NoScheme);
     assert_eq!(refused("amqp://u:hu/sh@h/v"), Error::Port);

@@ -1,5 +1,7 @@
 //! Verbs that are done in this process: they read files, print and end.
 
+use crate::airflow::role::Role;
+use crate::airflow::table;
 use crate::cli::{self, Cli, Format, Verb};
 use crate::env::{self, Vars};
 use crate::exit::Code;
@@ -8,6 +10,7 @@ use crate::plan::{self, Goal};
 use crate::prepare;
 use crate::probe::{self, Verdict};
 use crate::reference;
+use crate::settings;
 use clap::CommandFactory;
 use secrecy::ExposeSecret;
 use std::fmt::Write as _;
@@ -18,10 +21,7 @@ use tracing::error;
 pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
     match verb {
         Verb::Render(render) => self::render(&render, vars),
-        Verb::Plan(cli::Plan { format, role, words }) => {
-            let plan = prepare::plan(Goal::Role { role, words, standalone: false }, vars)?;
-            print(&if format == Format::Json { plan::json(&plan) } else { plan::text(&plan) })
-        }
+        Verb::Plan(plan) => self::plan(plan, vars),
         Verb::Probe(probe) => self::probe(&probe, vars),
         Verb::Version => version(vars),
         Verb::Completions { shell } => {
@@ -52,6 +52,26 @@ fn print(text: &str) -> Result<Code, Code> {
     }
 }
 
+fn plan(plan: cli::Plan, vars: &dyn Vars) -> Result<Code, Code> {
+    let cli::Plan { format, role, words } = plan;
+    let plans = if role == Role::Standalone {
+        if !words.is_empty() {
+            error!("standalone takes no arguments");
+            return Err(Code::Usage);
+        }
+        let version = prepare::installed(vars, None)?.version;
+        let children = table::standalone(version).iter().copied();
+        let plans = children.map(|role| prepare::plan(Goal::Role { role, words: Vec::new(), standalone: true }, vars));
+        plans.collect::<Result<Vec<_>, _>>()?
+    } else {
+        vec![prepare::plan(Goal::Role { role, words, standalone: false }, vars)?]
+    };
+    print(&match format {
+        Format::Json => plan::json(&plans),
+        Format::Text => plans.iter().map(plan::text).collect::<Vec<_>>().join("\n"),
+    })
+}
+
 fn render(render: &cli::Render, vars: &dyn Vars) -> Result<Code, Code> {
     let settings = prepare::settings(vars)?;
     let Some(template) = render.template.as_ref().or(settings.template.as_ref()) else {
@@ -59,12 +79,20 @@ fn render(render: &cli::Render, vars: &dyn Vars) -> Result<Code, Code> {
         return Err(Code::Usage);
     };
     let output = render.output.as_deref().unwrap_or(&settings.config);
+    if settings::is_same_file(template, output) {
+        error!("{} is the template and the output; name another file with --output", output.display());
+        return Err(Code::Usage);
+    }
     let rendered = plan::render(template, output, &settings, vars).map_err(|error| {
         prepare::log_lines(&prepare::chain(&error));
         if matches!(error, plan::RenderError::Read(..)) { Code::Io } else { Code::Template }
     })?;
     if output == Path::new("-") {
         return print(rendered.text.expose_secret());
+    }
+    if render.output.is_none() {
+        // As a role does before it renders. What goes wrong here is told by the next step.
+        let _ = files::private_folder(&settings.home);
     }
     files::write_private(output, rendered.text.expose_secret().as_bytes()).map_err(|error| {
         prepare::log_lines(&prepare::chain(&error));

@@ -15,6 +15,9 @@ struct Parts<'a> {
     query: &'a str,
 }
 
+/// Dialects of which some Airflow has been run on.
+const OTHERS: &[&str] = &["mysql", "mariadb", "mssql", "oracle", "cockroachdb"];
+
 pub(super) fn database(url: &str) -> Result<Database, Error> {
     let url = url.strip_prefix("db+").unwrap_or(url);
     let (scheme, rest) = url.split_once("://").ok_or(Error::NoScheme)?;
@@ -24,7 +27,9 @@ pub(super) fn database(url: &str) -> Result<Database, Error> {
     match scheme.split('+').next().unwrap_or_default() {
         "postgresql" | "postgres" => postgres(&parts(rest)?).map(Database::Postgres),
         "sqlite" => sqlite(&parts(rest)?),
-        dialect => Err(Error::Unsupported(dialect.to_owned())),
+        dialect => {
+            Err(OTHERS.iter().find(|known| **known == dialect).map_or(Error::Unknown, |d| Error::Unsupported(d)))
+        }
     }
 }
 

@@ -93,8 +93,9 @@ fn urls_come_back_as_they_were() {
 fn refusals_say_what_to_do_and_show_nothing() {
     assert_eq!(refused("hush"), Error::NoScheme);
     assert_eq!(refused("hush hush://x"), Error::NoScheme);
-    assert_eq!(refused("mysql+mysqldb://u:hush@h/d"), Error::Unsupported("mysql".into()));
-    assert_eq!(refused("mssql+pyodbc://u:hush@h/d"), Error::Unsupported("mssql".into()));
+    assert_eq!(refused("hush://x"), Error::Unknown);
+    assert_eq!(refused("mysql+mysqldb://u:hush@h/d"), Error::Unsupported("mysql"));
+    assert_eq!(refused("mssql+pyodbc://u:hush@h/d"), Error::Unsupported("mssql"));
     assert_eq!(refused("postgresql://u:hu@sh@h/d"), Error::At);
     assert_eq!(refused("postgresql://u:hu:sh@h:x/d"), Error::Port);
     assert_eq!(refused("postgresql://h:/d"), Error::Port);

@@ -16,6 +16,7 @@ use crate::database::Database;
 use crate::env::{self, Vars};
 use crate::settings::Settings;
 use crate::settings::problem::Problem;
+use crate::settings::reader::secret_file;
 use secrecy::{ExposeSecret, SecretString};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -40,8 +41,6 @@ pub enum Value {
     Secret(SecretString),
     /// One of the keys that belong to the embedded default.
     Kept(Key),
-    /// The content of a file.
-    File(PathBuf),
 }
 
 /// A key that the roles of an installation share.
@@ -60,6 +59,7 @@ pub(super) struct Made {
     pub(super) settings: Vec<Setting>,
     pub(super) removed: Vec<OsString>,
     pub(super) executor: String,
+    executor_source: Source,
     pub(super) embedded: bool,
     version: Version,
 }
@@ -84,9 +84,10 @@ pub(super) fn make(
 ) -> Made {
     let version = installed.version;
     let removed = settings.service_links.clone();
-    let made = Made { settings: Vec::new(), removed, executor: String::new(), embedded: false, version };
+    let (executor, executor_source) = (String::new(), Source::Default);
+    let made = Made { settings: Vec::new(), removed, executor, executor_source, embedded: false, version };
     let mut maker = Maker { config, problems, made };
-    maker.made.embedded = settings.database.is_none() && maker.said(&options::DATABASE_URL).is_none();
+    maker.made.embedded = !settings.database.named && maker.said(&options::DATABASE_URL).is_none();
     maker.homes(settings, vars, installed);
     maker.executor(settings);
     maker.database(settings);
@@ -111,8 +112,10 @@ impl Made {
 
     /// What Airflow will read for `opt`, given the variables that we set.
     pub(super) fn told(&self, config: &Config<'_>, opt: &Opt, problems: &mut Vec<Problem>) -> Option<Told> {
-        if let Some(told) = config.environment(opt) {
-            return Some(told);
+        match config.environment(opt) {
+            // Its content is among our settings.
+            None | Some(Told::File(..)) => {}
+            told => return told,
         }
         let name = opt.variable(self.version)?;
         if let Some(setting) = self.settings.iter().find(|setting| setting.name == name) {
@@ -120,7 +123,6 @@ impl Made {
             return match &setting.value {
                 Value::Public(text) => Some(Told::Value(text.clone().into(), source)),
                 Value::Secret(secret) => Some(Told::Value(secret.clone(), source)),
-                Value::File(path) => Some(Told::File(path.clone(), source)),
                 Value::Kept(_) => None,
             };
         }
@@ -191,29 +193,47 @@ impl Maker<'_> {
     }
 
     fn executor(&mut self, settings: &Settings) {
-        let broker = settings.broker.is_some() || self.said(&options::BROKER_URL).is_some();
+        let broker = settings.broker.named || self.said(&options::BROKER_URL).is_some();
         let default = match self.made.version.line() {
             _ if broker => "CeleryExecutor",
             Line::V1 | Line::V2 if self.made.embedded => "SequentialExecutor",
             _ => "LocalExecutor",
         };
-        let ours = settings.executor.clone().map(|name| (Value::Public(name), env::EXECUTOR.name));
+        let ours = settings.executor.clone().map(|(name, variable)| (Value::Public(name), variable));
         self.decide(&options::EXECUTOR, ours, Some(Value::Public(default.to_owned())));
-        self.made.executor = match self.made.told(self.config, &options::EXECUTOR, self.problems) {
-            Some(Told::Value(name, _)) => name.expose_secret().to_owned(),
-            _ => default.to_owned(),
-        };
+        // Thirty-two, Airflow's default, is a lot of processes for one machine.
+        let few = self.made.embedded.then(|| Value::Public("8".to_owned()));
+        self.decide(&options::PARALLELISM, None, few);
+        default.clone_into(&mut self.made.executor);
+        if let Some(Told::Value(name, source)) = self.made.told(self.config, &options::EXECUTOR, self.problems) {
+            name.expose_secret().clone_into(&mut self.made.executor);
+            self.made.executor_source = source;
+        }
+        if self.made.executor_source == Source::Default && !broker {
+            self.homeless(settings.broker.homeless, env::RABBITMQ_HOST.name);
+        }
+    }
+
+    /// Half of the words about a service would be worth nothing, and what runs instead would surprise.
+    fn homeless(&mut self, variable: Option<&str>, host: &str) {
+        if let Some(variable) = variable {
+            self.problem(variable, format!("is set and {host} is not"), format!("set {host} too, or unset {variable}"));
+        }
     }
 
     fn database(&mut self, settings: &Settings) {
-        let url = settings.database.as_ref().map(|database| database.to_url("postgresql+psycopg2"));
+        if self.made.embedded {
+            self.homeless(settings.database.homeless, env::POSTGRES_HOST.name);
+        }
+        let database = settings.database.known.as_ref();
+        let url = database.map(|database| database.to_url("postgresql+psycopg2"));
         let ours = url.map(|url| (Value::Secret(url), env::POSTGRES_HOST.name));
         let file = Database::Sqlite(settings.home.join("airflow.db")).to_url("sqlite");
         let default = self.made.embedded.then(|| Value::Public(file.expose_secret().to_owned()));
         self.decide(&options::DATABASE_URL, ours, default);
         // Later lines derive it from the metadata database.
         if self.made.version.line() == Line::V1 && self.made.executor.contains("Celery") {
-            let backend = settings.database.as_ref().map(|database| Value::Secret(database.to_url("db+postgresql")));
+            let backend = database.map(|database| Value::Secret(database.to_url("db+postgresql")));
             self.decide(&options::RESULT_BACKEND, None, backend);
         }
     }
@@ -221,14 +241,19 @@ impl Maker<'_> {
     fn broker(&mut self, settings: &Settings, spec: Option<&Spec>) {
         let celery = self.made.executor.contains("Celery");
         if let Some(spec) = spec.filter(|spec| matches!(spec.role, Role::Worker | Role::Flower) && !celery) {
-            let wrong = format!("is {}, and {} belongs to Celery", self.made.executor, spec.role);
+            let executor = &self.made.executor;
+            let (subject, is) = match &self.made.executor_source {
+                Source::Default => (env::EXECUTOR.name.to_owned(), format!("is not set, which means {executor} here")),
+                Source::File => ("[core] executor in airflow.cfg".to_owned(), format!("is {executor}")),
+                source => (source.to_string(), format!("is {executor}")),
+            };
             return self.problem(
-                env::EXECUTOR.name,
-                wrong,
+                &subject,
+                format!("{is}; {} belongs to Celery", spec.role),
                 "set EXECUTOR=Celery and name the broker (RABBITMQ_HOST, RABBITMQ_CREDS)",
             );
         }
-        if let Some(broker) = &settings.broker {
+        if let Some(broker) = &settings.broker.known {
             let url = (Value::Secret(broker.to_url()), env::RABBITMQ_HOST.name);
             self.decide(&options::BROKER_URL, Some(url), None);
             if let Some(tls) = &broker.tls {
@@ -238,7 +263,7 @@ impl Maker<'_> {
                 let ca = tls.ca.as_ref().map(|ca| Value::Public(ca.to_string_lossy().into_owned()));
                 self.decide(&options::SSL_CACERT, ca.map(|ca| (ca, env::KUBE_AIRFLOW_RABBITMQ_CA.name)), None);
             }
-        } else if celery && spec.is_some() && self.said(&options::BROKER_URL).is_none() {
+        } else if celery && spec.is_some() && !settings.broker.named && self.said(&options::BROKER_URL).is_none() {
             let wrong = format!("is not set, and {} needs a broker", self.made.executor);
             self.problem(
                 env::RABBITMQ_HOST.name,
@@ -309,8 +334,12 @@ impl Maker<'_> {
             if let Some(Told::File(path, source)) = self.config.environment(opt)
                 && let Some(name) = opt.variable(self.made.version)
             {
-                self.made.removed.push(source.to_string().into());
-                self.made.settings.push(Setting { name, value: Value::File(path), source });
+                let variable = source.to_string();
+                match secret_file(&variable, &path) {
+                    Ok(text) => self.made.settings.push(Setting { name, value: Value::Secret(text), source }),
+                    Err(problem) => self.problems.push(problem),
+                }
+                self.made.removed.push(variable.into());
             }
         }
     }

@@ -32,9 +32,12 @@ pub enum Error {
     /// Placeholders are wrong.
     #[error(transparent)]
     Template(#[from] template::Errors),
-    /// Airflow could not read the file.
-    #[error("{path}: {errors}", path = .0.display(), errors = .1)]
+    /// Airflow could not read what the template would give.
+    #[error("{path}: {errors}; Airflow could not read such a file", path = .0.display(), errors = .1)]
     Ini(PathBuf, ini::Errors),
+    /// Airflow cannot read its configuration file, which is not ours.
+    #[error("{path}: {errors}; correct the file, Airflow cannot read it", path = .0.display(), errors = .1)]
+    Found(PathBuf, ini::Errors),
 }
 
 /// Names that a template may use besides the variables of the environment.
@@ -87,7 +90,7 @@ pub(super) fn configuration(
         Some(rendered) => rendered.text.expose_secret().to_owned(),
         None => read(path)?.unwrap_or_default(),
     };
-    let ini = Ini::parse(&text).map_err(|errors| Error::Ini(path.to_owned(), errors))?;
+    let ini = Ini::parse(&text).map_err(|errors| Error::Found(path.to_owned(), errors))?;
     Ok((ini, rendered.map(|rendered| rendered.built.clone()).unwrap_or_default()))
 }
 
@@ -111,11 +114,11 @@ fn from_variables(source: &str) -> BTreeSet<(String, String)> {
 
 /// What our own names stand for: the settings, so that defaults, files and service links are dealt with already.
 fn value(name: &str, settings: &Settings) -> Option<Value> {
-    let postgres = match &settings.database {
+    let postgres = match &settings.database.known {
         Some(Database::Postgres(postgres)) => Some(postgres),
         _ => None,
     };
-    let broker = settings.broker.as_ref();
+    let broker = settings.broker.known.as_ref();
     let key = |key: &Option<SecretString>| key.as_ref().map(|key| Value::text(key.expose_secret()));
     let password = |p: &Postgres| p.password.as_ref().map(|p| p.expose_secret().to_owned()).unwrap_or_default();
     match name {
@@ -126,7 +129,7 @@ fn value(name: &str, settings: &Settings) -> Option<Value> {
         "POSTGRES_PASSWORD" => postgres.map(|p| Value::part(password(p))),
         "POSTGRES_DB" => postgres.map(|p| Value::database(&p.name)),
         "DATABASE_URL" => {
-            let database = settings.database.as_ref();
+            let database = settings.database.known.as_ref();
             database.map(|database| Value::url(database.to_url("postgresql+psycopg2").expose_secret()))
         }
         "RABBITMQ_HOST" => broker.map(|b| host(&b.host)),
@@ -137,7 +140,7 @@ fn value(name: &str, settings: &Settings) -> Option<Value> {
         "FERNET_KEY" => key(&settings.fernet_key),
         "KUBE_AIRFLOW_API_SECRET_KEY" => key(&settings.secret_key),
         "KUBE_AIRFLOW_JWT_SECRET" => key(&settings.jwt_secret),
-        "EXECUTOR" | "KUBE_AIRFLOW_EXECUTOR" => settings.executor.clone().map(Value::text),
+        "EXECUTOR" | "KUBE_AIRFLOW_EXECUTOR" => settings.executor.clone().map(|(name, _)| Value::text(name)),
         "LOAD_DAGS_EXAMPLES" | "LOAD_EX" => {
             Some(Value::text(if settings.load_examples == Some(true) { "True" } else { "False" }))
         }
@@ -157,5 +160,11 @@ fn host(host: &str) -> Value {
 fn other(name: &str, vars: &dyn Vars) -> Option<Value> {
     let text = vars.get(name)?.into_string().ok()?;
     let link = env::is_service_link(name, text.as_ref());
-    (!link).then(|| if name == env::POSTGRES_EXTRAS.name { Value::url(text) } else { Value::part(text) })
+    let value = match name {
+        "POSTGRES_EXTRAS" => Value::url(text),
+        // The template may name the host itself.
+        "POSTGRES_CREDS" | "RABBITMQ_CREDS" => Value::pair(text),
+        _ => Value::part(text),
+    };
+    (!link).then_some(value)
 }

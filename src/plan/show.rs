@@ -49,14 +49,22 @@ pub fn text(plan: &Plan) -> String {
     out
 }
 
-/// One JSON object.
-pub fn json(plan: &Plan) -> String {
+/// One JSON object; of several plans, which are the children of `standalone`, an object with all of them.
+pub fn json(plans: &[Plan]) -> String {
+    let value = match plans {
+        [plan] => object(plan),
+        plans => json!({ "goal": "standalone", "children": plans.iter().map(object).collect::<Vec<_>>() }),
+    };
+    format!("{value:#}\n")
+}
+
+fn object(plan: &Plan) -> serde_json::Value {
     let environment: serde_json::Map<_, _> = plan
         .environment
         .iter()
         .map(|s| (s.name.clone(), json!({ "value": shown(&s.value), "source": s.source.to_string() })))
         .collect();
-    let value = json!({
+    json!({
         "goal": goal(plan),
         "airflow": { "version": plan.installed.version_text, "script": plan.installed.script.to_string_lossy() },
         "config": plan.config.to_string_lossy(),
@@ -73,8 +81,7 @@ pub fn json(plan: &Plan) -> String {
             "grace_seconds": policy.grace.map(|grace| grace.as_secs()),
         })),
         "notes": plan.notes,
-    });
-    format!("{value:#}\n")
+    })
 }
 
 fn goal(plan: &Plan) -> String {
@@ -92,7 +99,6 @@ fn shown(value: &Value) -> String {
         Value::Public(text) => text.clone(),
         Value::Secret(_) => REDACTED.to_owned(),
         Value::Kept(_) => format!("{REDACTED} made once, kept in AIRFLOW_HOME"),
-        Value::File(path) => format!("{REDACTED} from {}", path.display()),
     }
 }
 
@@ -113,12 +119,12 @@ fn targets(plan: &Plan) -> Vec<String> {
     let database = plan.database.as_ref().map(|endpoint| match endpoint {
         Endpoint::Known(Database::Postgres(p)) => format!("postgres {}:{}/{}", p.host, p.port, p.name),
         Endpoint::Known(Database::Sqlite(path)) => format!("sqlite {}", path.display()),
-        Endpoint::Asked(told) => format!("the database that {} names", told.source()),
+        Endpoint::Asked(_, source) => format!("the database that {source} names"),
     });
     let one = |b: &Broker| format!("{}:{} vhost {}", b.host, b.port, b.vhost);
     let broker = plan.broker.as_ref().map(|endpoint| match endpoint {
         Endpoint::Known(brokers) => format!("rabbitmq {}", brokers.iter().map(one).collect::<Vec<_>>().join(" or ")),
-        Endpoint::Asked(told) => format!("the broker that {} names", told.source()),
+        Endpoint::Asked(_, source) => format!("the broker that {source} names"),
     });
     database.into_iter().chain(broker).collect()
 }

@@ -1,20 +1,20 @@
 //! Carrying a plan out, step by step.
 
-use super::{chain, log_lines};
+use super::{Parent, chain, identity, log_lines, pidfiles};
 use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
 use crate::airflow::table;
-use crate::broker::Broker;
+use crate::broker::{self, Broker};
 use crate::check::Failure;
-use crate::config::Told;
-use crate::database::Database;
+use crate::database::{self, Database};
 use crate::env::Vars;
 use crate::exit::Code;
 use crate::files;
 use crate::keys::{self, Keys};
-use crate::migrate::{self, Mode, Needed};
+use crate::migrate::{self, Mode, Needed, State};
 use crate::plan::{Endpoint, Goal, Key, Plan, Value};
+use crate::process::trampoline::EXEC;
 use crate::report::Message;
 use crate::settings::reader::reason;
 use crate::status::{self, Phase};
@@ -27,6 +27,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tracing::{error, info, warn};
 
@@ -35,7 +36,7 @@ pub(super) type Environment = BTreeMap<OsString, OsString>;
 pub(crate) type Services = (Option<Database>, Option<Vec<Broker>>);
 
 /// Does what the plan says. Returns only when there is nothing to execute, or when something failed.
-pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, report: &OwnedFd) -> Result<Code, Code> {
+pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result<Code, Code> {
     let start = Instant::now();
     let phase = |phase| {
         if let Goal::Role { role, .. } = &plan.goal {
@@ -44,7 +45,11 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, report: &OwnedFd) -> Resul
     };
     phase(Phase::Preparing);
     configure(plan)?;
-    let environment = environment(plan, vars)?;
+    let mut environment = environment(plan, vars)?;
+    identity::complete(&mut environment, &plan.home);
+    if matches!(plan.goal, Goal::Role { .. }) {
+        pidfiles::remove_stale(&plan.home);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         error!("cannot start: {error}");
         Code::Os
@@ -58,14 +63,14 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, report: &OwnedFd) -> Resul
     }
     phase(Phase::Starting);
     if let Some(policy) = &plan.policy {
-        tell(report, &Message::Policy(policy.clone()));
+        tell(&parent.report, &Message::Policy(policy.clone()));
     }
     let what = plan.argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     if let Goal::Role { role, .. } = &plan.goal {
         let version = &plan.installed.version_text;
         info!("starting {role} of Airflow {version} after {:.1} s: {what}", start.elapsed().as_secs_f64());
     }
-    Err(execute(plan, &environment, report))
+    Err(execute(plan, &environment, parent))
 }
 
 fn tell(report: &OwnedFd, message: &Message) {
@@ -74,23 +79,33 @@ fn tell(report: &OwnedFd, message: &Message) {
 }
 
 /// Becomes the role. A refusal is told to PID 1 and returned as a shell would.
-fn execute(plan: &Plan, environment: &Environment, report: &OwnedFd) -> Code {
+fn execute(plan: &Plan, environment: &Environment, parent: &Parent) -> Code {
     let Some((program, arguments)) = plan.argv.split_first() else { return Code::Success };
-    tell(report, &Message::Executing);
-    let error = Command::new(program).args(arguments).env_clear().envs(environment).exec();
-    tell(report, &Message::Refused);
+    let mut command = match (&parent.settle, &plan.goal) {
+        (Some(settle), Goal::Command(_)) => {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg0("kube-airflow-init").arg(EXEC).arg(settle).arg(program);
+            command
+        }
+        _ => Command::new(program),
+    };
+    tell(&parent.report, &Message::Executing);
+    let error = command.args(arguments).env_clear().envs(environment).exec();
+    tell(&parent.report, &Message::Refused);
     error!("cannot execute {}: {}", Path::new(program).display(), reason(&error));
     if error.kind() == io::ErrorKind::NotFound { Code::NotFound } else { Code::NotExecutable }
 }
 
 /// Files that Airflow reads.
 fn configure(plan: &Plan) -> Result<(), Code> {
-    let failed = |what: &Path, error: &io::Error| {
-        error!("{}: {}; point AIRFLOW_HOME or AIRFLOW_CONFIG at a writable folder", what.display(), reason(error));
+    let failed = |what: &Path, variable: &str, error: &io::Error| {
+        let fix = format!("point {variable} into a writable folder, such as an emptyDir");
+        error!("cannot make {}: {}; {fix}", what.display(), reason(error));
         Code::Io
     };
-    if let Err(error) = std::fs::create_dir_all(&plan.home) {
-        return Err(failed(&plan.home, &error));
+    // Airflow makes its database file and its logs readable to all; a folder of our making is not.
+    if let Err(error) = files::private_folder(&plan.home) {
+        return Err(failed(&plan.home, "AIRFLOW_HOME", &error));
     }
     if let Some(rendered) = &plan.rendered {
         files::write_private(&rendered.output, rendered.text.expose_secret().as_bytes()).map_err(|error| {
@@ -102,14 +117,14 @@ fn configure(plan: &Plan) -> Result<(), Code> {
         // Without a file Airflow's first call writes one with all its defaults and random keys, on each pod its own.
         let empty = "# The settings come from the environment; see `kube-airflow-init plan`.\n";
         if let Err(error) = keys::first_wins(&plan.config, || Ok(empty.to_owned())) {
-            return Err(failed(&plan.config, &error));
+            return Err(failed(&plan.config, "AIRFLOW_CONFIG", &error));
         }
     }
     if matches!(plan.goal, Goal::Role { role: Role::Web, standalone: true, .. })
         && let Some(path) = &plan.login
         && let Err(error) = keys::simple_auth_password(path, "admin")
     {
-        return Err(failed(path, &error));
+        return Err(failed(path, "AIRFLOW_HOME", &error));
     }
     Ok(())
 }
@@ -125,11 +140,12 @@ pub(super) fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, C
         let value = match &setting.value {
             Value::Public(text) => text.clone(),
             Value::Secret(secret) => secret.expose_secret().to_owned(),
-            Value::File(path) => read_secret(path, &setting.source.to_string())?.expose_secret().to_owned(),
             Value::Kept(key) => {
                 if kept.is_none() {
                     let keys = Keys::under(&plan.home).map_err(|error| {
-                        error!("{}: {}", keys::folder(&plan.home).join("keys.json").display(), reason(&error));
+                        let hint =
+                            if error.kind() == io::ErrorKind::InvalidData { "" } else { "; check its owner and mode" };
+                        error!("{}: {}{hint}", keys::folder(&plan.home).join("keys.json").display(), reason(&error));
                         Code::Io
                     })?;
                     kept = Some(keys);
@@ -148,101 +164,108 @@ pub(super) fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, C
     Ok(environment)
 }
 
-fn read_secret(path: &Path, source: &str) -> Result<SecretString, Code> {
-    let mut text = std::fs::read_to_string(path).map_err(|error| {
-        error!("{source} names {}, which cannot be read: {}; check the mount", path.display(), reason(&error));
-        Code::Settings
-    })?;
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    Ok(text.into())
-}
-
 /// The services of the plan, asked for where the plan does not know them.
 ///
 /// # Errors
 /// The exit code for what cannot be known; the reason was logged.
 pub(super) fn endpoints(plan: &Plan, environment: &Environment) -> Result<Services, Code> {
-    let database = match &plan.database {
-        None => None,
-        Some(Endpoint::Known(database)) => Some(database.clone()),
-        Some(Endpoint::Asked(told)) => {
-            let url = ask(told, environment)?;
-            Some(Database::parse(url.expose_secret()).map_err(|error| unusable(told, &error))?)
-        }
-    };
-    let brokers = match &plan.broker {
-        None => None,
-        Some(Endpoint::Known(brokers)) => Some(brokers.clone()),
-        Some(Endpoint::Asked(told)) => {
-            let url = ask(told, environment)?;
-            Some(Broker::parse_list(url.expose_secret()).map_err(|error| unusable(told, &error))?)
-        }
-    };
-    Ok((database, brokers))
+    let foreign = |error: &database::Error| matches!(error, database::Error::Unsupported(_));
+    let database = known(plan.database.as_ref(), environment, Database::parse, foreign);
+    let foreign = |error: &broker::Error| matches!(error, broker::Error::Unsupported(_));
+    let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list, foreign);
+    // Both were asked before one of them may fail, so that both are in the log.
+    Ok((database?, brokers?))
 }
 
 /// Waits for what the plan needs, and brings the schema up to date.
 async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)) -> Result<(), Code> {
     let (database, brokers) = endpoints(plan, environment)?;
+    let mode = plan.migrate.filter(|mode| *mode != Mode::Off);
+    let needed = mode.map(|_| needed(plan)).transpose()?.map(Arc::new);
+    let seen = Arc::new(OnceLock::new());
     // There is nobody to wait for behind a file.
     let server = database.clone().filter(|database| matches!(database, Database::Postgres(_)));
-    let targets: Vec<Target> = server.map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect();
+    let server = server.map(|server| match &needed {
+        // The usual case is a complete schema: one connection answers both questions.
+        Some(needed) => Target::Schema(server, Arc::clone(needed), Arc::clone(&seen)),
+        None => Target::Database(server),
+    });
+    let targets: Vec<Target> = server.into_iter().chain(brokers.map(Target::Broker)).collect();
     phase(Phase::Waiting);
     wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);
         failure.code
     })?;
-    match (database, plan.migrate) {
-        (Some(database), Some(mode)) if mode != Mode::Off => {
+    match (database, mode, needed) {
+        (Some(_), Some(_), Some(_)) if seen.get() == Some(&State::Complete) => Ok(()),
+        (Some(database), Some(mode), Some(needed)) => {
             phase(Phase::Migrating);
-            schema(plan, &database, mode, environment).await
+            schema(plan, &database, &needed, mode, environment).await
         }
         _ => Ok(()),
     }
 }
 
-fn unusable(told: &Told, error: &dyn std::error::Error) -> Code {
-    error!("{} does not give a usable URL: {error}", told.source());
-    Code::Settings
+/// What the installed Airflow needs of its database.
+fn needed(plan: &Plan) -> Result<Needed, Code> {
+    let schemas = revisions::required(&plan.installed, &plan.managers).map_err(|error| {
+        log_lines(&format!("{}; is the Airflow installation complete?", chain(&error)));
+        Code::NoAirflow
+    })?;
+    Ok(Needed { schemas, version: plan.installed.version })
 }
 
-/// A value that has to be asked for: the output of a command, run without a shell as Airflow does, or a file.
-fn ask(told: &Told, environment: &Environment) -> Result<SecretString, Code> {
-    match told {
-        Told::Value(value, _) => Ok(value.clone()),
-        Told::File(path, source) => read_secret(path, &source.to_string()),
-        Told::Command(command, source) => {
-            let failed = |why: &str| {
-                error!("the command in {source} {why}; Airflow runs it the same way, without a shell");
+/// An endpoint after the command that names it was asked; none when it is `foreign` to us.
+fn known<T: Clone, E: std::error::Error>(
+    endpoint: Option<&Endpoint<T>>,
+    environment: &Environment,
+    parse: fn(&str) -> Result<T, E>,
+    foreign: fn(&E) -> bool,
+) -> Result<Option<T>, Code> {
+    match endpoint {
+        None => Ok(None),
+        Some(Endpoint::Known(known)) => Ok(Some(known.clone())),
+        Some(Endpoint::Asked(command, source)) => {
+            let url = ask(command, environment).map_err(|why| {
+                error!("{source}: the command {why}; Airflow runs it the same way, without a shell");
                 Code::Settings
-            };
-            let words = shell_words::split(command).map_err(|_| failed("has an open quote"))?;
-            let (program, arguments) = words.split_first().ok_or_else(|| failed("is empty"))?;
-            let output = Command::new(program).args(arguments).env_clear().envs(environment).output();
-            match output {
-                Ok(output) if output.status.success() => {
-                    let text = String::from_utf8(output.stdout).map_err(|_| failed("does not print UTF-8"))?;
-                    Ok(text.trim_end_matches('\n').to_owned().into())
+            })?;
+            match parse(url.expose_secret()) {
+                Ok(known) => Ok(Some(known)),
+                Err(error) if foreign(&error) => {
+                    info!("{source}: what the command names is neither waited for nor migrated: {error}");
+                    Ok(None)
                 }
-                Ok(output) => Err(failed(&format!("failed ({})", output.status))),
-                Err(error) => Err(failed(&format!("cannot be run: {}", reason(&error)))),
+                Err(error) => {
+                    error!("{source}: what the command prints is not a usable URL: {error}; run it by hand to see it");
+                    Err(Code::Settings)
+                }
             }
-        }
-        Told::Backend(source) => {
-            error!("{source} is known to Airflow's secrets backend alone");
-            Err(Code::Internal)
         }
     }
 }
 
-async fn schema(plan: &Plan, database: &Database, mode: Mode, environment: &Environment) -> Result<(), Code> {
-    let schemas = revisions::required(&plan.installed, &plan.managers).map_err(|error| {
-        log_lines(&chain(&error));
-        Code::NoAirflow
-    })?;
-    let needed = Needed { schemas, version: plan.installed.version };
+/// The output of a command, run without a shell as Airflow does. Neither its words nor its complaints are shown: they
+/// may hold what they are about.
+fn ask(command: &str, environment: &Environment) -> Result<SecretString, String> {
+    let words = shell_words::split(command).map_err(|_| "has an open quote".to_owned())?;
+    let (program, arguments) = words.split_first().ok_or_else(|| "is empty".to_owned())?;
+    let output = Command::new(program).args(arguments).env_clear().envs(environment).output();
+    let output = output.map_err(|error| format!("cannot be run: {}", reason(&error)))?;
+    if !output.status.success() {
+        return Err(format!("failed ({}), run it by hand to see why", output.status));
+    }
+    let text = String::from_utf8(output.stdout).map_err(|_| "does not print UTF-8".to_owned())?;
+    Ok(text.trim_end_matches('\n').to_owned().into())
+}
+
+async fn schema(
+    plan: &Plan,
+    database: &Database,
+    needed: &Needed,
+    mode: Mode,
+    environment: &Environment,
+) -> Result<(), Code> {
     let mut environment = environment.clone();
     let direct = match (database, &plan.direct) {
         (Database::Postgres(server), Some((host, port))) => {
@@ -266,7 +289,7 @@ async fn schema(plan: &Plan, database: &Database, mode: Mode, environment: &Envi
         environment,
     };
     let timeout = plan.migrate_timeout;
-    match migrate::bring_to_head(database, direct.as_ref(), &needed, mode, timeout, &command).await {
+    match migrate::bring_to_head(database, direct.as_ref(), needed, mode, timeout, &command).await {
         Ok(_) => Ok(()),
         Err(error) => {
             log_lines(&chain(&error));

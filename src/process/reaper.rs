@@ -41,6 +41,8 @@ impl fmt::Display for Exit {
 pub enum Reaped {
     /// This process ended.
     Ended(Pid, Exit),
+    /// This process was stopped by a signal, and may be continued.
+    Stopped(Pid, Signal),
     /// Children are left and all of them run.
     Running,
     /// No child is left.
@@ -51,10 +53,14 @@ pub enum Reaped {
 /// its `waitpid(None)` would only see our own process group.
 pub fn reap() -> Reaped {
     loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
+        match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
             Ok(Some((pid, status))) => {
+                let pid = pid.as_raw_nonzero().get();
                 if let Some(exit) = exit(status) {
-                    return Reaped::Ended(pid.as_raw_nonzero().get(), exit);
+                    return Reaped::Ended(pid, exit);
+                }
+                if let Some(signal) = status.stopping_signal() {
+                    return Reaped::Stopped(pid, signal);
                 }
             }
             Err(rustix::io::Errno::INTR) => {}

@@ -1,9 +1,9 @@
-//! Signals, caught from the first statement of main and read one by one, in the order in which they came.
+//! Signals, caught from the first statement of main and read in the order in which they came.
 //!
-//! Each handler writes its signal's number into a pipe. Nothing is merged, so five TERMs are five bytes, and the pipe
+//! The handler writes each signal's number into a pipe. Nothing is merged, so five TERMs are five bytes, and the pipe
 //! holds 65 536 of them before one could be lost.
 
-use super::sys::{self, Origin};
+use super::sys::{self, Mask, Origin};
 use nix::libc;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -14,22 +14,52 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// A signal number, 1 to 64.
 pub type Signal = i32;
 
-pub use libc::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, SIGUSR2};
+pub use libc::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM};
+pub use libc::{SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
 
 /// The highest signal number of Linux.
 const LAST: Signal = 64;
 
-/// Where all handlers write to. It lives as long as the process, so a handler always finds it.
+/// Where the handler writes to. It lives as long as the process, so a handler always finds it.
 static WRITE: OnceLock<OwnedFd> = OnceLock::new();
-/// Set when nobody reads the pipe any more: a signal then does what it would have done without us.
+/// Set when nobody reads the pipe any more: a signal then ends the process.
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
 /// The reading side of the signals.
 #[derive(Debug)]
 pub struct Signals {
     read: OwnedFd,
-    /// Signals that were ignored when this process started: not caught until [`Signals::catch_ignored`].
-    ignored: Vec<Signal>,
+    inherited: Inherited,
+}
+
+/// What this process was given, and what a command that it runs for somebody else is to be given in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// Signals that are blocked.
+    mask: Mask,
+    /// Signals that are ignored.
+    ignored: Mask,
+}
+
+impl Inherited {
+    /// Whether signals are ignored, which a child started by the standard library would not inherit from us.
+    pub fn ignores(&self) -> bool {
+        self.ignored != 0
+    }
+
+    /// One word, for the command line of the trampoline.
+    pub fn to_word(self) -> String {
+        format!("{:x}:{}", self.mask, i32::from(self.ignored & bit(SIGPIPE) != 0))
+    }
+
+    /// The word's meaning in the trampoline, carried out: all but SIGPIPE came through the execution as they were.
+    pub fn restore(word: &str) -> Option<()> {
+        let (mask, pipe) = word.split_once(':')?;
+        let mask = Mask::from_str_radix(mask, 16).ok()?;
+        sys::ignore(SIGPIPE, pipe == "1");
+        sys::mask(libc::SIG_SETMASK, mask);
+        Some(())
+    }
 }
 
 impl Signals {
@@ -40,37 +70,62 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         WRITE.set(write).map_err(|_| io::Error::other("signals are caught already"))?;
-        let mut ignored = Vec::new();
-        for signal in 1..=LAST {
-            // SIGPIPE is ignored by Rust's own start-up code, not by whoever started us.
-            if signal != SIGPIPE && sys::is_ignored(signal) {
-                ignored.push(signal);
-            } else {
-                catch(signal);
-            }
+        let ignored = |signal: Signal| match signal {
+            SIGPIPE => sys::pipe_was_ignored(),
+            _ => sys::is_ignored(signal),
+        };
+        let ignored = all().filter(|signal| ignored(*signal)).map(bit).fold(0, |set, bit| set | bit);
+        // Blocked, so that what comes until a child has inherited "ignored" is kept for us: a blocked signal is never
+        // thrown away.
+        let mask = sys::mask(libc::SIG_BLOCK, ignored);
+        for signal in all().filter(|signal| ignored & bit(*signal) == 0) {
+            sys::catch(signal);
         }
-        Ok(Self { read, ignored })
+        Ok(Self { read, inherited: Inherited { mask, ignored } })
     }
 
-    /// Catches what was ignored at the start, too, so that the kernel resets it to its default when a child is executed.
-    pub fn catch_ignored(&mut self) {
-        self.ignored.drain(..).for_each(catch);
+    /// What this process was given.
+    pub fn inherited(&self) -> Inherited {
+        self.inherited
+    }
+
+    /// Catches what was ignored at the start, too, and has the mask as it was given. When a child is executed from then
+    /// on, the kernel sets everything to its default.
+    pub fn catch_ignored(&self) {
+        for signal in all().filter(|signal| self.inherited.ignored & bit(*signal) != 0) {
+            sys::catch(signal);
+        }
+        sys::mask(libc::SIG_SETMASK, self.inherited.mask);
     }
 
     /// Gives signals their default meaning back, for a verb that runs in this process; one that came already acts now.
     pub fn release(&self) {
-        RELEASED.store(true, Ordering::SeqCst);
-        while let Some(signal) = self.next() {
-            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        if rustix::process::getpid() == rustix::process::Pid::INIT {
+            // The kernel keeps default meanings away from PID 1: the handler ends it.
+            RELEASED.store(true, Ordering::SeqCst);
+        } else {
+            all().filter(|signal| self.inherited.ignored & bit(*signal) == 0 && *signal != SIGPIPE).for_each(
+                |signal| {
+                    sys::ignore(signal, false);
+                },
+            );
+        }
+        sys::mask(libc::SIG_SETMASK, self.inherited.mask);
+        let mut came = [0_u8; 256];
+        for signal in self.read(&mut came) {
+            if RELEASED.load(Ordering::SeqCst) {
+                end_by(Signal::from(*signal));
+            } else {
+                sys::kill(rustix::process::getpid().as_raw_nonzero().get(), Signal::from(*signal));
+            }
         }
     }
 
-    /// The next signal, if one came.
-    pub fn next(&self) -> Option<Signal> {
-        let mut byte = [0_u8];
-        match rustix::io::read(&self.read, &mut byte) {
-            Ok(1) => Some(Signal::from(byte[0])),
-            _ => None,
+    /// The signals that came, as many as the buffer takes; none when none came.
+    pub fn read<'a>(&self, buffer: &'a mut [u8]) -> &'a [u8] {
+        match rustix::io::read(&self.read, &mut *buffer) {
+            Ok(count) => &buffer[..count],
+            Err(_) => &[],
         }
     }
 }
@@ -81,26 +136,39 @@ impl AsFd for Signals {
     }
 }
 
-/// Catches one signal. KILL and STOP cannot be caught, and some numbers belong to the C library: they are left alone.
-fn catch(signal: Signal) {
-    if matches!(signal, SIGKILL | SIGSTOP) {
-        return;
-    }
-    sys::catch(signal, move |origin| {
-        let fault = matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP);
-        match origin {
-            // A fault of our own must end the process as always: returning would repeat it for ever.
-            Origin::Kernel if fault => drop(signal_hook::low_level::emulate_default_handler(signal)),
-            // A log line into a broken pipe is nothing that the child should hear of.
-            Origin::Ourselves if signal == SIGPIPE => {}
-            _ if RELEASED.load(Ordering::SeqCst) => drop(signal_hook::low_level::emulate_default_handler(signal)),
-            _ => {
-                if let (Some(write), Ok(byte)) = (WRITE.get(), u8::try_from(signal)) {
-                    let _ = rustix::io::write(write, &[byte]);
-                }
+const fn bit(signal: Signal) -> Mask {
+    1 << (signal - 1)
+}
+
+/// Every signal that can be caught, TERM first: it is the one that must not be lost, and a model for others.
+fn all() -> impl Iterator<Item = Signal> {
+    let rest = (1..=LAST).filter(|signal| !matches!(*signal, SIGKILL | SIGSTOP | SIGTERM));
+    std::iter::once(SIGTERM).chain(rest)
+}
+
+/// Called by the handler.
+pub(super) fn arrived(signal: Signal, origin: Origin) {
+    let fault = matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP);
+    match origin {
+        // A fault of our own must end the process as always: it comes again after the return, and finds the default.
+        Origin::Kernel if fault => sys::ignore(signal, false),
+        // A log line into a broken pipe is nothing that the child should hear of.
+        Origin::Ourselves | Origin::Kernel if signal == SIGPIPE => {}
+        _ if RELEASED.load(Ordering::SeqCst) => end_by(signal),
+        _ => {
+            if let (Some(write), Ok(byte)) = (WRITE.get(), u8::try_from(signal)) {
+                let _ = rustix::io::write(write, &[byte]);
             }
         }
-    });
+    }
+}
+
+/// Ends this process as the signal would, if that is what it means.
+fn end_by(signal: Signal) {
+    let harmless = [SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU, libc::SIGURG, libc::SIGWINCH];
+    if !harmless.contains(&signal) {
+        sys::end(128 + signal);
+    }
 }
 
 /// The name of a signal: `SIGTERM`, `SIGRTMIN+3`.
@@ -116,5 +184,48 @@ pub fn name(signal: Signal) -> String {
 
 /// Clears the mask of this process: a role starts with no signal blocked, whoever started us.
 pub fn unblock_all() {
-    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    sys::mask(libc::SIG_SETMASK, 0);
+}
+
+/// Runs `work` with CHLD blocked; one that came meanwhile is caught afterwards.
+pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    without(SIGCHLD, work)
+}
+
+/// Runs `work` with TTOU blocked: a background process may then change a terminal's foreground group.
+pub(super) fn without_ttou<T>(work: impl FnOnce() -> T) -> T {
+    without(SIGTTOU, work)
+}
+
+fn without<T>(signal: Signal, work: impl FnOnce() -> T) -> T {
+    let before = sys::mask(libc::SIG_BLOCK, bit(signal));
+    let result = work();
+    sys::mask(libc::SIG_SETMASK, before);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signal_but_two_is_caught_once() {
+        let mut caught: Vec<_> = all().collect();
+        caught.sort_unstable();
+        let expected: Vec<_> = (1..=64).filter(|signal| ![9, 19].contains(signal)).collect();
+        assert_eq!(caught, expected);
+    }
+
+    #[test]
+    fn names_are_those_of_the_shell() {
+        assert_eq!((name(15).as_str(), name(34).as_str(), name(64).as_str()), ("SIGTERM", "SIGRTMIN+0", "SIGRTMIN+30"));
+        assert_eq!(name(32), "signal 32");
+    }
+
+    #[test]
+    fn a_word_that_is_none_changes_nothing() {
+        for word in ["", "0", "x:0", ":1"] {
+            assert_eq!(Inherited::restore(word), None, "{word}");
+        }
+    }
 }

@@ -18,6 +18,11 @@ impl Problem {
     pub fn new(subject: impl Into<String>, wrong: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { subject: subject.into(), wrong: wrong.into(), fix: fix.into() }
     }
+
+    /// The variable that is meant, also when its value was to come from a file.
+    pub fn variable(&self) -> &str {
+        self.subject.strip_suffix("_FILE").unwrap_or(&self.subject)
+    }
 }
 
 impl fmt::Display for Problem {

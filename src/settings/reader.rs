@@ -1,8 +1,10 @@
 //! Typed reading of single variables; what is wrong is collected, not returned.
 
-use super::problem::{Problem, Problems};
+use super::problem::Problem;
 use crate::env::{self, Kind, Variable, Vars};
 use secrecy::{ExposeSecret, SecretString};
+use std::io::Read;
+use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,25 +13,37 @@ use std::time::Duration;
 pub struct Reader<'a> {
     vars: &'a dyn Vars,
     problems: Vec<Problem>,
+    notes: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `vars`.
     pub fn new(vars: &'a dyn Vars) -> Self {
-        Self { vars, problems: Vec::new() }
+        Self { vars, problems: Vec::new(), notes: Vec::new() }
     }
 
-    /// Ends the reading.
-    ///
-    /// # Errors
-    /// All problems, when there is one.
-    pub fn finish(self) -> Result<(), Problems> {
-        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+    /// Ends the reading: what is wrong, and what is only odd.
+    pub fn finish(self) -> (Vec<Problem>, Vec<String>) {
+        (self.problems, self.notes)
     }
 
     /// Remembers a problem of `variable`.
     pub fn problem(&mut self, variable: &Variable, wrong: impl Into<String>, fix: impl Into<String>) {
         self.problems.push(Problem::new(variable.name, wrong, fix));
+    }
+
+    /// Whether something is wrong with `variable` or with its `_FILE`: what follows from that is not worth a message.
+    pub fn failed(&self, variable: &Variable) -> bool {
+        self.problems.iter().any(|problem| problem.variable() == variable.name)
+    }
+
+    /// Whether `variable` or its `_FILE` has a value.
+    pub fn is_set(&self, variable: &Variable) -> bool {
+        let name = variable.name;
+        let has = |name: &str| {
+            self.vars.get(name).is_some_and(|value| !value.is_empty() && !env::is_service_link(name, &value))
+        };
+        has(name) || (variable.kind == Kind::Secret && has(&format!("{name}_FILE")))
     }
 
     /// The value as text. A service link counts as unset.
@@ -45,7 +59,7 @@ impl<'a> Reader<'a> {
                 self.problems.push(Problem::new(
                     name,
                     "is not valid UTF-8",
-                    "Airflow could not read it either: re-encode the value",
+                    "write it in UTF-8: Airflow could not use it either",
                 ));
                 None
             }
@@ -57,25 +71,21 @@ impl<'a> Reader<'a> {
         debug_assert_eq!(variable.kind, Kind::Secret);
         let file_name = format!("{}_FILE", variable.name);
         let direct = self.raw(variable.name);
-        let Some(path) = self.raw(&file_name) else { return direct.map(SecretString::from) };
+        let Some(path) = self.raw(&file_name) else {
+            if direct.as_ref().is_some_and(|text| text.ends_with('\n')) {
+                self.notes.push(format!(
+                    "{} ends with a line break, which counts; if the Secret was made with `echo`, make it with `printf`",
+                    variable.name
+                ));
+            }
+            return direct.map(SecretString::from);
+        };
         if direct.is_some() {
             let wrong = format!("and {} are both set", variable.name);
             self.problems.push(Problem::new(file_name, wrong, "keep one of the two"));
             return None;
         }
-        let wrong = match std::fs::read(&path).map(String::from_utf8) {
-            Ok(Ok(text)) => {
-                let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
-                if !text.is_empty() {
-                    return Some(text.into());
-                }
-                format!("names {path}, which is empty")
-            }
-            Ok(Err(_)) => format!("names {path}, which is not valid UTF-8"),
-            Err(error) => format!("names {path}, which cannot be read: {}", reason(&error)),
-        };
-        self.problems.push(Problem::new(file_name, wrong, "check the mount, the permissions and the content"));
-        None
+        secret_file(&file_name, &path).map_err(|problem| self.problems.push(problem)).ok()
     }
 
     /// `user:password`, split at the first colon.
@@ -94,32 +104,75 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A file that others will read.
+    pub fn file(&mut self, variable: &Variable) -> Option<PathBuf> {
+        let path = self.path(variable)?;
+        let read = std::fs::File::open(&path).and_then(|mut file| file.read(&mut [0]));
+        if let Err(error) = read {
+            let wrong = format!("names {}, which cannot be read: {}", path.display(), reason(&error));
+            self.problem(variable, wrong, CHECK);
+            return None;
+        }
+        Some(path)
+    }
+
     /// A path.
     pub fn path(&mut self, variable: &Variable) -> Option<PathBuf> {
         self.text(variable).map(PathBuf::from)
     }
 
-    /// `$HOME`.
+    /// A path that means the same in every working folder.
+    pub fn absolute(&mut self, variable: &Variable) -> Option<PathBuf> {
+        let path = self.path(variable)?;
+        if path.is_relative() {
+            self.problem(variable, "is not an absolute path", "write it from `/` on, without `~` or `$`");
+            return None;
+        }
+        Some(path)
+    }
+
+    /// `$HOME`, which is asked for when `AIRFLOW_HOME` is unset.
     pub fn home(&mut self) -> Option<PathBuf> {
-        self.raw("HOME").map(PathBuf::from)
+        let home = self.raw("HOME").map(PathBuf::from);
+        let wrong = match &home {
+            Some(home) if home.is_absolute() => return Some(home.clone()),
+            Some(_) => "is not an absolute path",
+            None => "is not set",
+        };
+        self.problems.push(Problem::new("HOME", wrong, "set AIRFLOW_HOME to the folder of Airflow"));
+        None
     }
 
     /// A host name or address: no scheme, no port, no user.
     pub fn host(&mut self, variable: &Variable) -> Option<String> {
         let text = self.text(variable)?;
-        let fix = "write a host name or an address alone; the port has a variable of its own";
-        if text.contains("://") {
-            self.problem(variable, "is a URL", fix);
-        } else if text.contains(|c: char| c.is_whitespace() || c.is_control() || "@?#".contains(c)) {
-            self.problem(variable, "holds a character that no host name has", fix);
-        } else if !text.starts_with('/') && text.contains('/') {
-            self.problem(variable, "holds a `/`", fix);
-        } else if text.matches(':').count() == 1 {
-            self.problem(variable, "holds a port", fix);
+        let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);
+        let address = inside.split('%').next().unwrap_or_default().parse::<Ipv6Addr>();
+        let wrong = if address.is_ok() {
+            return Some(inside.to_owned());
+        } else if text.contains("://") {
+            "is a URL"
+        } else if text.contains('@') {
+            "holds an `@`"
+        } else if text.contains('/') {
+            "holds a `/`"
+        } else if has_port(&text) {
+            "holds a port"
+        } else if text.contains(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '.' | '_'))) {
+            "holds a character that no host name has"
         } else {
-            return Some(text.trim_start_matches('[').trim_end_matches(']').to_owned());
-        }
+            return Some(text);
+        };
+        self.problem(variable, wrong, "write one host name or address alone; the port has a variable of its own");
         None
+    }
+
+    /// A host, or the folder of a Unix socket.
+    pub fn host_or_socket(&mut self, variable: &Variable) -> Option<String> {
+        match self.text(variable)? {
+            folder if folder.starts_with('/') => Some(folder),
+            _ => self.host(variable),
+        }
     }
 
     /// A TCP port.
@@ -191,7 +244,7 @@ impl<'a> Reader<'a> {
         let text = self.text(variable)?;
         let bad = |c: char| c.is_whitespace() || c.is_control() || "?#%".contains(c);
         if text.contains("://") || text.contains(bad) {
-            self.problem(variable, "is not a path", "write it like `/airflow`");
+            self.problem(variable, "is not a plain path", "write it like `/airflow`, without a host");
             return None;
         }
         let path = text.trim_matches('/');
@@ -226,16 +279,43 @@ impl<'a> Reader<'a> {
         if let (Some(a), Some(b)) = (a, b)
             && a != b
         {
-            self.one_of(one, true, other, true);
+            self.problem(one, format!("and {} say different things", other.name), "keep one of the two");
         }
     }
 
     /// Two variables that exclude each other.
     pub fn one_of(&mut self, one: &Variable, first: bool, other: &Variable, second: bool) {
         if first && second {
-            self.problem(one, format!("and {} say different things", other.name), "keep one of the two");
+            self.problem(one, format!("and {} are both set", other.name), "keep one of the two");
         }
     }
+}
+
+/// What to do about a file that cannot be used.
+const CHECK: &str = "check the path, the mount and the permissions";
+
+/// The secret in the file that `variable` names; one final newline is dropped.
+///
+/// # Errors
+/// The file cannot be read, is empty or not text.
+pub fn secret_file(variable: &str, path: &str) -> Result<SecretString, Problem> {
+    let (wrong, fix) = match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => {
+            let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
+            if !text.is_empty() {
+                return Ok(text.into());
+            }
+            (format!("names {path}, which is empty"), "put the secret there, or unset the variable")
+        }
+        Ok(Err(_)) => (format!("names {path}, which is not valid UTF-8"), "write it in UTF-8"),
+        Err(error) => (format!("names {path}, which cannot be read: {}", reason(&error)), CHECK),
+    };
+    Err(Problem::new(variable, wrong, fix))
+}
+
+fn has_port(text: &str) -> bool {
+    let one = |host: &str| host.ends_with(']') || !(host.is_empty() || host.contains(':'));
+    text.rsplit_once(':').is_some_and(|(host, port)| one(host) && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// `500ms`, `30s`, `10m`, `1h`, `2d` or plain seconds; at most a year.
@@ -255,6 +335,11 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 
 /// The operating system's words without Rust's ` (os error 2)`.
 pub fn reason(error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::InvalidData
+        && error.get_ref().is_none_or(|inner| inner.to_string().contains("UTF-8"))
+    {
+        return "it is not valid UTF-8".to_owned();
+    }
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }

@@ -5,6 +5,7 @@ use crate::airflow::role::Role;
 use crate::env::Vars;
 use crate::process::reaper::Pid;
 use crate::supervisor::Kind;
+use crate::supervisor::state::Note;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -59,15 +60,16 @@ impl Board {
         self.enter(child, Phase::Ended);
     }
 
-    /// A child will be started again.
-    pub fn restarting(&mut self, child: usize) {
-        self.enter(child, Phase::Restarting);
-    }
-
-    /// Everything is to end.
-    pub fn stopping(&mut self) {
-        self.stopping.get_or_insert_with(now);
-        self.write();
+    /// What of the log matters to probes: everything is to end, or a child will be started again.
+    pub fn note(&mut self, note: &Note) {
+        match note {
+            Note::Stopping(..) | Note::CrashLoop(_) => {
+                self.stopping.get_or_insert_with(now);
+                self.write();
+            }
+            Note::Restarting(child, _) => self.enter(*child, Phase::Restarting),
+            _ => {}
+        }
     }
 
     fn enter(&mut self, child: usize, phase: Phase) {

@@ -1,112 +1,39 @@
 //! What PID 1 decides: a pure state machine from events to actions. It holds no clock, no process number and does no I/O;
 //! the loop in `supervisor` obeys it.
 
-use crate::airflow::table::{Scope, Treatment};
+mod words;
+
+pub use super::policy::{Again, Help, Policy, Restart};
+pub use words::{Action, Child, Event, Note, Over, Timer, Why};
+
+use super::policy::Fate;
+use crate::airflow::table::Scope;
 use crate::exit::Code;
 use crate::process::reaper::Exit;
-use crate::process::signals::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIGUSR2, Signal};
+use crate::process::signals::{SIGCHLD, SIGINT, SIGKILL, SIGTERM, Signal};
 use std::time::Duration;
-
-/// Index of a child, in the order in which they are first started.
-pub type Child = usize;
 
 /// How long leftovers of the main process may take to end after TERM.
 pub const SWEEP: Duration = Duration::from_secs(5);
+/// How often KILL is repeated: processes may have been born between the list and the signal.
+pub const KILL_AGAIN: Duration = Duration::from_secs(1);
 /// A child that ran this long is healthy again: its earlier failures are forgotten.
 pub const STABLE: Duration = Duration::from_mins(1);
 /// Failures in a row, without a stable time between them, that mean a crash loop.
 pub const CRASH_LIMIT: u32 = 5;
-
-/// How signals reach a child and how long it may take to stop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Who gets TERM and INT.
-    pub stop: Scope,
-    /// Who gets every other signal.
-    pub others: Scope,
-    /// HUP, USR1 and USR2.
-    pub signals: [Treatment; 3],
-    /// From the first stop signal to KILL; `None`: no KILL of ours.
-    pub grace: Option<Duration>,
-    /// Signals to send in place of others; 0 drops one.
-    pub rewrite: Vec<(Signal, Signal)>,
-}
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A signal reached us.
-    Signal(Signal),
-    /// The prepare stage told the policy of what it is about to become.
-    Told(Child, Policy),
-    /// The prepare stage has become the role.
-    Became(Child),
-    /// A child of ours ended.
-    Ended(Child, Exit),
-    /// After reaping: processes are left.
-    Left,
-    /// After reaping: no process is left.
-    Nobody,
-    /// A timer ran out.
-    Due(Timer),
-}
-
-/// A point in time that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Timer {
-    /// The grace period ends.
-    Grace,
-    /// Leftovers had their time.
-    Sweep,
-    /// A child is started again.
-    Restart(Child),
-    /// A child ran long enough to count as healthy.
-    Stable(Child),
-}
-
-/// Something to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Send a signal to a child.
-    Send(Child, Scope, Signal),
-    /// Send a signal to every process that is left.
-    Everyone(Signal),
-    /// Start a child.
-    Start(Child),
-    /// Ask for a timer; an earlier one of the same name is replaced.
-    Arm(Timer, Duration),
-    /// Write a log line.
-    Say(Note),
-    /// End with this exit code.
-    Exit(u8),
-}
-
-/// A log line, as data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// A stop signal came.
-    Stopping(Signal, Option<Duration>),
-    /// A signal was not forwarded because it would harm the role.
-    Dropped(Signal),
-    /// A child ended.
-    Ended(Child, Exit),
-    /// The grace period is over.
-    GraceOver,
-    /// The main process is gone and others are left.
-    Leftovers,
-    /// Leftovers did not end by themselves.
-    KillingLeftovers,
-    /// A child will be started again.
-    Restarting(Child, Duration),
-    /// A child failed too often.
-    CrashLoop(Child),
-}
+/// How long a child's leftovers that were killed may take to disappear before they are looked at again.
+pub const CLEAR_AGAIN: Duration = Duration::from_millis(100);
+/// How long the stop signal waits for the helper.
+pub const HELP_FIRST: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Preparing,
     Running,
+    /// Ended, to be started again at a time.
     Waiting,
+    /// To be started as soon as nothing of the last time is left.
+    Clearing,
     Gone,
 }
 
@@ -115,6 +42,8 @@ struct Slot {
     life: Life,
     policy: Policy,
     failures: u32,
+    /// Steps of the ladder that were taken.
+    taken: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,24 +58,30 @@ enum Phase {
     Done,
 }
 
-/// What to do with a child that ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
-    /// Its end is ours.
-    Never,
-    /// Start it again, until it is a crash loop. The number of leading children that this holds for; later ones are
-    /// helpers whose end is of no interest.
-    First(usize),
+enum Helper {
+    Idle,
+    Running,
+    Over,
 }
 
 /// The whole state.
 #[derive(Clone, Debug)]
 pub struct State {
     children: Vec<Slot>,
+    prepared: bool,
     restart: Restart,
     phase: Phase,
-    /// The code to end with, once it is known.
+    helper: Helper,
+    /// Signals that wait for the helper.
+    held: Vec<Signal>,
+    /// The first stop signal, and how many came.
+    stop: Option<Signal>,
+    stops: u32,
+    killed: bool,
+    /// The code to end with and what decided it, once they are known.
     code: Option<u8>,
+    why: Why,
     success: Vec<u8>,
 }
 
@@ -161,8 +96,21 @@ impl State {
         success: Vec<u8>,
     ) -> (Self, Vec<Action>) {
         let life = if prepared { Life::Preparing } else { Life::Running };
-        let slot = Slot { life, policy: policy.clone(), failures: 0 };
-        let state = Self { children: vec![slot; count], restart, phase: Phase::Serving, code: None, success };
+        let slot = Slot { life, policy: policy.clone(), failures: 0, taken: 0 };
+        let state = Self {
+            children: vec![slot; count],
+            prepared,
+            restart,
+            phase: Phase::Serving,
+            helper: Helper::Idle,
+            held: Vec::new(),
+            stop: None,
+            stops: 0,
+            killed: false,
+            code: None,
+            why: Why::Asked,
+            success,
+        };
         (state, (0..count).map(Action::Start).collect())
     }
 
@@ -170,11 +118,18 @@ impl State {
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
         match event {
+            _ if self.phase == Phase::Done => {}
             Event::Signal(SIGCHLD) => {}
             Event::Signal(signal) => self.signal(signal, &mut out),
             Event::Told(child, policy) => self.children[child].policy = policy,
             Event::Became(child) => self.became(child, &mut out),
             Event::Ended(child, exit) => self.ended(child, exit, &mut out),
+            Event::Cleared(child, left) => self.cleared(child, left, &mut out),
+            Event::Helped => self.release(&mut out),
+            Event::HelperEnded => {
+                self.helper = Helper::Over;
+                self.release(&mut out);
+            }
             Event::Left => self.left(&mut out),
             Event::Nobody => self.nobody(&mut out),
             Event::Due(timer) => self.due(timer, &mut out),
@@ -183,51 +138,124 @@ impl State {
     }
 
     fn signal(&mut self, signal: Signal, out: &mut Vec<Action>) {
-        let stop = matches!(signal, SIGTERM | SIGINT);
+        // A child that waits to be started again is to be stopped as well.
+        let stop = matches!(signal, SIGTERM | SIGINT)
+            && self.children.iter().any(|slot| slot.policy.fate(signal, true) != Fate::Unwanted);
         match self.phase {
-            Phase::Sweeping { termed } if stop && termed => {
-                out.push(Action::Say(Note::KillingLeftovers));
-                out.push(Action::Everyone(SIGKILL));
+            Phase::Sweeping { termed } if termed && matches!(signal, SIGTERM | SIGINT) => {
+                self.kill(Note::KillingLeftovers, out);
             }
             Phase::Sweeping { .. } | Phase::Done => {}
-            Phase::Serving | Phase::Stopping => {
-                if stop && self.phase == Phase::Serving {
-                    self.stop(Note::Stopping(signal, self.grace()), out);
-                }
-                let mut dropped = false;
-                for (child, slot) in self.children.iter().enumerate() {
-                    if matches!(slot.life, Life::Waiting | Life::Gone) {
-                        continue;
-                    }
-                    match slot.forward(signal) {
-                        Some((scope, signal)) => out.push(Action::Send(child, scope, signal)),
-                        None => dropped = true,
-                    }
-                }
-                if dropped {
-                    out.push(Action::Say(Note::Dropped(signal)));
+            Phase::Serving | Phase::Stopping if !stop && self.held.is_empty() => self.forward(signal, out),
+            Phase::Serving => {
+                self.stop(signal, Note::Stopping(signal, self.grace()), out);
+                if self.helper == Helper::Running && self.children[0].policy.help == Help::First {
+                    self.held.push(signal);
+                    out.push(Action::Arm(Timer::Help, HELP_FIRST));
+                } else {
+                    self.forward(signal, out);
                 }
                 self.sweep_when_alone();
             }
+            Phase::Stopping if !stop => self.held.push(signal),
+            Phase::Stopping => {
+                self.release(out);
+                self.stops += 1;
+                self.escalate(signal, out);
+            }
         }
+    }
+
+    fn live(&self) -> impl Iterator<Item = (Child, &Slot)> {
+        let live = |slot: &Slot| matches!(slot.life, Life::Preparing | Life::Running);
+        self.children.iter().enumerate().filter(move |(_, slot)| live(slot))
+    }
+
+    fn forward(&self, signal: Signal, out: &mut Vec<Action>) {
+        let mut harmful = false;
+        for (child, slot) in self.live() {
+            match slot.policy.fate(signal, matches!(signal, SIGTERM | SIGINT)) {
+                // Before the role runs there is only the prepare stage and a migration of its making: both get it.
+                Fate::Sent(_, signal) if slot.life == Life::Preparing => {
+                    out.push(Action::Send(child, Scope::Group, signal));
+                }
+                Fate::Sent(scope, signal) => out.push(Action::Send(child, scope, signal)),
+                Fate::Unwanted => {}
+                Fate::Harmful => harmful = true,
+            }
+        }
+        if harmful {
+            out.push(Action::Say(Note::Dropped(signal)));
+        }
+    }
+
+    /// Sends what waited for the helper.
+    fn release(&mut self, out: &mut Vec<Action>) {
+        for signal in std::mem::take(&mut self.held) {
+            self.forward(signal, out);
+        }
+    }
+
+    /// One step further, because a stop signal came again.
+    fn escalate(&mut self, signal: Signal, out: &mut Vec<Action>) {
+        if self.live().all(|(_, slot)| slot.policy.again == Again::Forward) {
+            return self.forward(signal, out);
+        }
+        let next = self.live().filter(|(_, slot)| slot.taken < slot.policy.ladder.len());
+        let next: Vec<_> = next.map(|(child, slot)| (child, slot.taken)).collect();
+        if !next.is_empty() {
+            for (child, step) in next {
+                self.step(child, step, true, out);
+            }
+        } else if self.stops <= 1 || self.stops == 2 && self.children.iter().all(|slot| slot.taken == 0) {
+            self.forward(signal, out);
+        } else {
+            self.kill(Note::Impatient, out);
+        }
+    }
+
+    fn step(&mut self, child: Child, step: usize, asked: bool, out: &mut Vec<Action>) {
+        let slot = &mut self.children[child];
+        slot.taken = step + 1;
+        let step = slot.policy.ladder[step];
+        out.push(Action::Say(Note::Step(child, step.signal, asked)));
+        out.push(Action::Send(child, step.scope, step.signal));
+    }
+
+    fn kill(&mut self, note: Note, out: &mut Vec<Action>) {
+        self.killed = true;
+        let timer = if self.phase == Phase::Stopping { Timer::Grace } else { Timer::Sweep };
+        out.push(Action::Say(note));
+        out.push(Action::Everyone(SIGKILL));
+        out.push(Action::Arm(timer, KILL_AGAIN));
     }
 
     fn grace(&self) -> Option<Duration> {
         // One child without a limit means no limit.
-        let live = self.children.iter().filter(|slot| slot.life != Life::Gone);
-        live.map(|slot| slot.policy.grace).try_fold(Duration::ZERO, |longest, grace| Some(longest.max(grace?)))
+        let graces = self.live().map(|(_, slot)| slot.policy.grace);
+        graces.into_iter().try_fold(Duration::ZERO, |longest, grace| Some(longest.max(grace?)))
     }
 
-    fn stop(&mut self, note: Note, out: &mut Vec<Action>) {
+    fn stop(&mut self, signal: Signal, note: Note, out: &mut Vec<Action>) {
         self.phase = Phase::Stopping;
+        (self.stop, self.stops) = (Some(signal), 1);
         out.push(Action::Say(note));
-        if let Some(grace) = self.grace() {
+        if let Some(grace) = self.grace().filter(|_| self.live().next().is_some()) {
             out.push(Action::Arm(Timer::Grace, grace));
+            for (child, slot) in self.live() {
+                let steps = slot.policy.steps(grace).enumerate();
+                out.extend(steps.map(|(step, after)| Action::Arm(Timer::Step(child, step), after)));
+            }
         }
         for slot in &mut self.children {
-            if slot.life == Life::Waiting {
+            if matches!(slot.life, Life::Waiting | Life::Clearing) {
                 slot.life = Life::Gone;
             }
+        }
+        let main = self.children.first().filter(|slot| slot.life == Life::Running);
+        if self.helper == Helper::Idle && main.is_some_and(|slot| slot.policy.help != Help::Never) {
+            self.helper = Helper::Running;
+            out.push(Action::Help(self.grace()));
         }
     }
 
@@ -235,7 +263,7 @@ impl State {
         let slot = &mut self.children[child];
         if slot.life == Life::Preparing {
             slot.life = Life::Running;
-            if self.restart != Restart::Never {
+            if self.restart != Restart::Never && self.phase == Phase::Serving {
                 out.push(Action::Arm(Timer::Stable(child), STABLE));
             }
         }
@@ -243,11 +271,17 @@ impl State {
 
     fn ended(&mut self, child: Child, exit: Exit, out: &mut Vec<Action>) {
         let was = std::mem::replace(&mut self.children[child].life, Life::Gone);
+        if !matches!(was, Life::Preparing | Life::Running) {
+            return;
+        }
         let Restart::First(essential) = self.restart else {
-            out.push(Action::Say(Note::Ended(child, exit)));
+            self.why = if was == Life::Preparing { Why::NotStarted(child, exit) } else { Why::Ended(child, exit) };
             let code = exit.code();
             self.code = Some(if self.success.contains(&code) { 0 } else { code });
             self.phase = Phase::Sweeping { termed: false };
+            if self.helper == Helper::Running {
+                out.push(Action::EndHelp);
+            }
             return;
         };
         if child >= essential {
@@ -256,13 +290,14 @@ impl State {
         out.push(Action::Say(Note::Ended(child, exit)));
         if self.phase == Phase::Serving {
             // Whatever the child left behind may hold its port or its database locks.
-            out.push(Action::Send(child, Scope::Group, SIGKILL));
+            out.push(Action::Clear(child));
             let slot = &mut self.children[child];
             slot.failures += 1;
             if was == Life::Preparing {
-                self.give_up(exit.code(), None, out);
+                self.give_up(exit.code(), Why::NotStarted(child, exit), out);
             } else if slot.failures >= CRASH_LIMIT {
-                self.give_up(Code::CrashLoop.number(), Some(child), out);
+                out.push(Action::Say(Note::CrashLoop(child)));
+                self.give_up(Code::CrashLoop.number(), Why::CrashLoop(child), out);
             } else {
                 let delay = Duration::from_secs(1 << (slot.failures - 1));
                 slot.life = Life::Waiting;
@@ -270,20 +305,29 @@ impl State {
                 out.push(Action::Arm(Timer::Restart(child), delay));
             }
         } else if self.code.is_none() && exit == Exit::Killed(SIGKILL) {
-            self.code = Some(exit.code());
+            (self.code, self.why) = (Some(exit.code()), Why::Ended(child, exit));
         }
         self.sweep_when_alone();
     }
 
-    fn give_up(&mut self, code: u8, culprit: Option<Child>, out: &mut Vec<Action>) {
-        self.code = Some(code);
-        let note = culprit.map_or(Note::Stopping(SIGTERM, self.grace()), Note::CrashLoop);
-        self.stop(note, out);
-        for (child, slot) in self.children.iter().enumerate() {
-            if matches!(slot.life, Life::Preparing | Life::Running) {
-                let scope = if slot.life == Life::Preparing { Scope::Group } else { slot.policy.stop };
-                out.push(Action::Send(child, scope, SIGTERM));
-            }
+    fn give_up(&mut self, code: u8, why: Why, out: &mut Vec<Action>) {
+        (self.code, self.why) = (Some(code), why);
+        self.stop(SIGTERM, Note::Stopping(SIGTERM, self.grace()), out);
+        (self.stop, self.stops) = (None, 0);
+        self.forward(SIGTERM, out);
+    }
+
+    fn cleared(&mut self, child: Child, left: bool, out: &mut Vec<Action>) {
+        let life = &mut self.children[child].life;
+        if *life != Life::Clearing {
+            return;
+        }
+        if left {
+            *life = Life::Waiting;
+            out.push(Action::Arm(Timer::Restart(child), CLEAR_AGAIN));
+        } else {
+            *life = if self.prepared { Life::Preparing } else { Life::Running };
+            out.push(Action::Start(child));
         }
     }
 
@@ -294,65 +338,53 @@ impl State {
     }
 
     fn left(&mut self, out: &mut Vec<Action>) {
-        if self.phase == (Phase::Sweeping { termed: false }) {
-            self.phase = Phase::Sweeping { termed: true };
-            out.push(Action::Say(Note::Leftovers));
-            out.push(Action::Everyone(SIGTERM));
-            out.push(Action::Arm(Timer::Sweep, SWEEP));
+        // The helper was killed; its end is reported and brings us here again.
+        if self.phase != (Phase::Sweeping { termed: false }) || self.helper == Helper::Running {
+            return;
         }
+        self.phase = Phase::Sweeping { termed: true };
+        if self.killed {
+            return out.push(Action::Arm(Timer::Sweep, KILL_AGAIN));
+        }
+        if let (Restart::Never, Why::Ended(child, exit) | Why::NotStarted(child, exit)) = (self.restart, self.why) {
+            out.push(Action::Say(Note::Ended(child, exit)));
+        }
+        out.push(Action::Say(Note::Leftovers));
+        out.push(Action::Everyone(SIGTERM));
+        out.push(Action::Arm(Timer::Sweep, SWEEP));
     }
 
     fn nobody(&mut self, out: &mut Vec<Action>) {
         // A helper may be the only one that was left of a standalone whose children wait to be started again.
         if matches!(self.phase, Phase::Sweeping { .. }) {
             self.phase = Phase::Done;
-            out.push(Action::Exit(self.code.unwrap_or(0)));
+            let code = self.code.unwrap_or(0);
+            out.push(Action::Say(Note::Over(Over { why: self.why, stop: self.stop, killed: self.killed, code })));
+            out.push(Action::Exit(code));
         }
     }
 
     fn due(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match (timer, self.phase) {
+            (Timer::Help, Phase::Stopping) => self.release(out),
+            (Timer::Step(child, step), Phase::Stopping) => {
+                let slot = &self.children[child];
+                if slot.life == Life::Running && slot.taken == step && step < slot.policy.ladder.len() {
+                    self.release(out);
+                    self.step(child, step, false, out);
+                }
+            }
             (Timer::Restart(child), Phase::Serving) if self.children[child].life == Life::Waiting => {
-                self.children[child].life = Life::Preparing;
-                out.push(Action::Start(child));
+                self.children[child].life = Life::Clearing;
+                out.push(Action::Clear(child));
             }
             (Timer::Stable(child), Phase::Serving) if self.children[child].life == Life::Running => {
                 self.children[child].failures = 0;
             }
-            (Timer::Grace, Phase::Stopping) => {
-                out.push(Action::Say(Note::GraceOver));
-                out.push(Action::Everyone(SIGKILL));
-            }
-            (Timer::Sweep | Timer::Grace, Phase::Sweeping { .. }) => {
-                out.push(Action::Say(Note::KillingLeftovers));
-                out.push(Action::Everyone(SIGKILL));
-                // Processes may have been born between the list and the signal.
-                out.push(Action::Arm(Timer::Sweep, Duration::from_secs(1)));
-            }
+            (Timer::Grace, Phase::Stopping) => self.kill(Note::GraceOver, out),
+            (Timer::Sweep | Timer::Grace, Phase::Sweeping { .. }) => self.kill(Note::KillingLeftovers, out),
             _ => {}
         }
-    }
-}
-
-impl Slot {
-    /// Where a signal goes, or `None` when it is dropped.
-    fn forward(&self, signal: Signal) -> Option<(Scope, Signal)> {
-        let signal = match self.policy.rewrite.iter().find(|(from, _)| *from == signal) {
-            Some((_, 0)) => return None,
-            Some((_, to)) => *to,
-            None => signal,
-        };
-        let harmful = [SIGHUP, SIGUSR1, SIGUSR2].iter().position(|s| *s == signal);
-        if harmful.is_some_and(|row| self.policy.signals[row] == Treatment::Drop) {
-            return None;
-        }
-        let scope = match (self.life, signal) {
-            // Before the role runs there is only the prepare stage and a migration of its making: both are to end.
-            (Life::Preparing, _) => Scope::Group,
-            (_, SIGTERM | SIGINT) => self.policy.stop,
-            _ => self.policy.others,
-        };
-        Some((scope, signal))
     }
 }
 

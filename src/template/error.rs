@@ -72,7 +72,7 @@ impl fmt::Display for Problem {
             Self::Unknown(None) => {
                 f.write_str("is unknown; Airflow's own braces are lower-case or doubled: `{{{{ }}}}`")
             }
-            Self::Unset => f.write_str("has no value: set the variable of that name"),
+            Self::Unset => f.write_str("has no value: set the variable of that name, in UTF-8"),
             Self::LineBreak => f.write_str("has a line break in its value, which this file cannot hold"),
             Self::WhiteSpace => f.write_str(
                 "has white space at an end of its value, which Airflow would cut off when it reads the file",

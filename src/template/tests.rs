@@ -76,7 +76,7 @@ fn all_mistakes_come_at_once_with_their_places() {
         errors.to_string().lines().collect::<Vec<_>>(),
         [
             "airflow.cfg:2:5: {{ POSTGRES_HSOT }} is unknown; did you mean POSTGRES_HOST?",
-            "airflow.cfg:2:25: {{ UNSET }} has no value: set the variable of that name",
+            "airflow.cfg:2:25: {{ UNSET }} has no value: set the variable of that name, in UTF-8",
             "airflow.cfg:4:5: {{ SOMETHING_ELSE }} is unknown; Airflow's own braces are lower-case or doubled: `{{{{ }}}}`",
         ]
     );

@@ -1,0 +1,142 @@
+//! The database and the broker of our own variables.
+
+use super::reader::Reader;
+use crate::broker::{Broker, Tls};
+use crate::database::{Database, Postgres};
+use crate::env::{self, Variable};
+use secrecy::SecretString;
+
+/// What was said about a service.
+#[derive(Clone, Debug)]
+pub struct Service<T> {
+    /// The service, when enough was said.
+    pub known: Option<T>,
+    /// Whether its host was named, rightly or not.
+    pub named: bool,
+    /// A variable about it, while the host is not named.
+    pub homeless: Option<&'static str>,
+}
+
+impl<T> Service<T> {
+    fn new(known: Option<T>, host: &Variable, r: &mut Reader<'_>, others: &[&'static Variable]) -> Self {
+        let named = known.is_some() || r.failed(host) || r.text(host).is_some();
+        let homeless = others.iter().find(|variable| !named && r.is_set(variable)).map(|variable| variable.name);
+        Self { known, named, homeless }
+    }
+}
+
+type Credentials = (String, Option<SecretString>);
+
+pub(super) fn database(r: &mut Reader<'_>) -> Service<Database> {
+    let known = postgres(r).map(Database::Postgres);
+    let others = [
+        &env::POSTGRES_CREDS,
+        &env::POSTGRES_USER,
+        &env::POSTGRES_PASSWORD,
+        &env::POSTGRES_DB,
+        &env::POSTGRES_PORT,
+        &env::POSTGRES_EXTRAS,
+        &env::KUBE_AIRFLOW_DATABASE_DIRECT,
+    ];
+    Service::new(known, &env::POSTGRES_HOST, r, &others)
+}
+
+fn postgres(r: &mut Reader<'_>) -> Option<Postgres> {
+    let host = r.host_or_socket(&env::POSTGRES_HOST);
+    let port = r.port(&env::POSTGRES_PORT);
+    let credentials = postgres_credentials(r);
+    let name = r.text(&env::POSTGRES_DB);
+    let parameters = r.query(&env::POSTGRES_EXTRAS);
+    let host = host?;
+    let Some((user, password)) = credentials else {
+        if !r.failed(&env::POSTGRES_CREDS) && !r.failed(&env::POSTGRES_USER) {
+            r.problem(
+                &env::POSTGRES_HOST,
+                "is set without a user",
+                "set POSTGRES_USER and POSTGRES_PASSWORD, or POSTGRES_CREDS=user:password",
+            );
+        }
+        return None;
+    };
+    Some(Postgres {
+        host,
+        port: port.unwrap_or(Postgres::DEFAULT_PORT),
+        user,
+        password,
+        name: name.unwrap_or_else(|| "airflow".to_owned()),
+        parameters: parameters.unwrap_or_default(),
+    })
+}
+
+/// `user:password` of one variable, or two variables; naming both forms is an error.
+fn postgres_credentials(r: &mut Reader<'_>) -> Option<Credentials> {
+    let pair = r.pair(&env::POSTGRES_CREDS);
+    let user = r.text(&env::POSTGRES_USER);
+    let password = r.secret(&env::POSTGRES_PASSWORD);
+    let single = if user.is_some() { &env::POSTGRES_USER } else { &env::POSTGRES_PASSWORD };
+    r.one_of(&env::POSTGRES_CREDS, pair.is_some(), single, user.is_some() || password.is_some());
+    pair.or_else(|| user.map(|user| (user, password)))
+}
+
+pub(super) fn direct(r: &mut Reader<'_>) -> Option<(String, u16)> {
+    let variable = &env::KUBE_AIRFLOW_DATABASE_DIRECT;
+    let text = r.text(variable)?;
+    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    match parts {
+        Some((host, port)) if port > 0 && !host.is_empty() && !host.contains("://") => {
+            Some((host.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
+        }
+        _ => {
+            r.problem(variable, "is not host:port", "write it like `postgres-0.postgres:5432`");
+            None
+        }
+    }
+}
+
+pub(super) fn broker(r: &mut Reader<'_>) -> Service<Broker> {
+    let known = rabbitmq(r);
+    let others = [
+        &env::RABBITMQ_CREDS,
+        &env::RABBITMQ_VHOST,
+        &env::RABBITMQ_PORT,
+        &env::KUBE_AIRFLOW_RABBITMQ_TLS,
+        &env::KUBE_AIRFLOW_RABBITMQ_CA,
+    ];
+    Service::new(known, &env::RABBITMQ_HOST, r, &others)
+}
+
+fn rabbitmq(r: &mut Reader<'_>) -> Option<Broker> {
+    let host = r.host(&env::RABBITMQ_HOST);
+    let port = r.port(&env::RABBITMQ_PORT);
+    let credentials = r.pair(&env::RABBITMQ_CREDS);
+    let vhost = r.text(&env::RABBITMQ_VHOST);
+    let ca = r.file(&env::KUBE_AIRFLOW_RABBITMQ_CA);
+    let tls = r.switch(&env::KUBE_AIRFLOW_RABBITMQ_TLS);
+    if ca.is_some() && tls == Some(false) {
+        r.problem(
+            &env::KUBE_AIRFLOW_RABBITMQ_CA,
+            "is set while KUBE_AIRFLOW_RABBITMQ_TLS is false",
+            "unset one of the two",
+        );
+    }
+    let tls = (tls == Some(true) || ca.is_some()).then(|| Tls { ca, ..Tls::default() });
+    let host = host?;
+    let Some((user, Some(password))) = credentials else {
+        if !r.failed(&env::RABBITMQ_CREDS) {
+            r.problem(
+                &env::RABBITMQ_HOST,
+                "is set without a user and a password",
+                "set RABBITMQ_CREDS=user:password or RABBITMQ_CREDS_FILE",
+            );
+        }
+        return None;
+    };
+    Some(Broker {
+        host,
+        port: port.unwrap_or(if tls.is_some() { Broker::DEFAULT_TLS_PORT } else { Broker::DEFAULT_PORT }),
+        user,
+        password,
+        vhost: vhost.unwrap_or_else(|| "/".to_owned()),
+        tls,
+    })
+}
