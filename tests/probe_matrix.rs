@@ -150,9 +150,12 @@ fn every_event_has_the_verdict_of_its_cell() {
     for (what, database, broker, wanted) in [SERVICES[1], SERVICES[3]] {
         ways["POSTGRES_PORT"].set(database);
         ways["RABBITMQ_PORT"].set(broker);
+        until(&mut stack, what, wanted);
         let begun = Instant::now();
         while begun.elapsed() < LONG {
-            until(&mut stack, what, wanted);
+            stack.all_running();
+            let (found, lines) = ask(&stack);
+            assert!(ROLES.iter().zip(wanted).all(|(role, wanted)| found[role] == wanted), "{what}:\n{lines}");
         }
         for way in ways.values() {
             way.set(Network::Passes);
