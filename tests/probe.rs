@@ -220,6 +220,54 @@ fn sqlite_is_asked_like_postgres() {
     expect(&fake, "ddd", "limit 30 s");
 }
 
+#[test]
+fn a_pooler_in_transaction_mode_is_enough() {
+    let database = database();
+    let (_pooler, through) = postgres::server().pgbouncer(&database, "transaction");
+    let mut fake = on(&through, "3.3.2");
+    fake.start(&["scheduler"]);
+    row(&database, "SchedulerJob", &hostname(), "running", 0.0, 0.0);
+    for _ in 0..3 {
+        expect(&fake, "UUU", "the heartbeat of SchedulerJob");
+    }
+}
+
+#[test]
+fn standalone_is_as_well_as_the_worst_of_its_children() {
+    let database = database();
+    let pages = Pages::start();
+    pages.say(200, WELL);
+    let mut fake = on(&database, "3.3.2");
+    fake.set("AIRFLOW__API__PORT", &pages.port.to_string());
+    fake.start(&["standalone"]);
+    let job = |number: usize, beat: f64| {
+        let job = ["SchedulerJob", "DagProcessorJob", "TriggererJob"][number];
+        let values = format!("'running', '{job}', now(), now() - make_interval(secs => {beat}), '{}'", hostname());
+        let insert = "INSERT INTO job (state, job_type, start_date, latest_heartbeat, hostname)";
+        let delete = format!("DELETE FROM job WHERE job_type = '{job}'");
+        postgres::server().sql(&database.name, &format!("{delete}; {insert} VALUES ({values});"));
+    };
+    eventually("all children run", || {
+        let status = fake.status();
+        status["children"].as_array().unwrap().iter().all(|child| child["phase"] == "running")
+    });
+    job(0, 0.0);
+    job(1, 0.0);
+    expect(&fake, "Udd", "triggerer is starting");
+    job(2, -600.0);
+    expect(&fake, "UUU", "GET /api/v2/monitor/health, metadatabase healthy; the heartbeat of SchedulerJob");
+    job(1, 31.0);
+    expect(&fake, "ddd", "the heartbeat of DagProcessorJob is 31.");
+    assert!(fake.probe(&["liveness", "scheduler"]).0, "one child can be asked for by its name");
+    job(1, -600.0);
+    // PID 1 starts it again by itself; nobody else has to.
+    kill(fake.main(), Signal::SIGKILL).unwrap();
+    eventually("a child is restarted", || fake.status()["children"][0]["phase"] == "restarting");
+    let (up, line) = fake.probe(&["liveness"]);
+    assert!(up && !fake.probe(&["readiness"]).0, "{line}");
+    fake.signal(Signal::SIGTERM);
+}
+
 /// A server that answers every path with what the test says: a status and a body, or nothing for ever.
 struct Pages {
     port: u16,
