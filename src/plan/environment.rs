@@ -106,6 +106,10 @@ fn truth(on: bool) -> Value {
 }
 
 impl Made {
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
     /// What Airflow will read for `opt`, given the variables that we set.
     pub(super) fn told(&self, config: &Config<'_>, opt: &Opt, problems: &mut Vec<Problem>) -> Option<Told> {
         match config.environment(opt) {

@@ -319,7 +319,7 @@ fn has_port(text: &str) -> bool {
 }
 
 /// `500ms`, `30s`, `10m`, `1h`, `2d` or plain seconds; at most a year.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     let duration = match &text[digits..] {
