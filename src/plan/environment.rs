@@ -92,6 +92,7 @@ pub(super) fn make(
     maker.executor(settings);
     maker.database(settings);
     maker.broker(settings, spec);
+    maker.dag_processor(spec);
     maker.keys(goal, settings);
     maker.addresses(goal, settings);
     let examples = settings.load_examples.map(|on| (truth(on), env::LOAD_DAGS_EXAMPLES.name));
@@ -265,6 +266,25 @@ impl Maker<'_> {
                 env::RABBITMQ_HOST.name,
                 wrong,
                 "set RABBITMQ_HOST and RABBITMQ_CREDS, or AIRFLOW__CELERY__BROKER_URL",
+            );
+        }
+    }
+
+    /// On 2 the role ends at once without this option, and the scheduler parses too: both must be told.
+    fn dag_processor(&mut self, spec: Option<&Spec>) {
+        let opt = &options::STANDALONE_DAG_PROCESSOR;
+        let asked = spec.is_some_and(|spec| spec.role == Role::DagProcessor) && self.made.version.line() == Line::V2;
+        let (true, Some(variable)) = (asked, opt.variable(self.made.version)) else { return };
+        let on = match self.said(opt) {
+            Some(Told::Value(text, _)) => ["true", "t", "1"].contains(&&*text.expose_secret().to_lowercase()),
+            _ => false,
+        };
+        if !on {
+            let wrong = "is not True, which ends a dag-processor of Airflow 2 at once";
+            self.problem(
+                &variable,
+                wrong,
+                "set it to True on every pod: the scheduler must know that it is not to parse",
             );
         }
     }
