@@ -98,7 +98,8 @@ fn command(exec: cli::Exec, words: Vec<OsString>, vars: &dyn Vars) -> Job {
 
 /// Several children of one init. Which ones, the installed version decides.
 fn standalone(vars: &dyn Vars, signals: &Signals) -> u8 {
-    let installed = match prepare::installed(vars, None) {
+    // Once, where each child would say the same.
+    let installed = match prepare::settings(vars).and_then(|_| prepare::installed(vars, None)) {
         Ok(installed) => installed,
         Err(code) => return code.number(),
     };

@@ -4,6 +4,7 @@ use crate::airflow::options::{Opt, variable};
 use crate::airflow::version::Version;
 use crate::env::Vars;
 use crate::ini::{self, Ini};
+use crate::settings::airflow::{NO_LOOP, endless};
 use crate::settings::problem::Problem;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
@@ -54,24 +55,6 @@ impl Told {
         }
     }
 }
-
-/// Variables of Airflow's own that neither Airflow nor this program can use.
-pub fn unusable(vars: &dyn Vars) -> Vec<Problem> {
-    let lookup = |name: &str| vars.get(name).and_then(|value| value.into_string().ok());
-    let all = vars.all().into_iter().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-    all.filter(|(name, _)| name.starts_with("AIRFLOW__"))
-        .filter_map(|(name, value)| match value.into_string() {
-            Err(_) => Some(Problem::new(name, "is not valid UTF-8", "write it in UTF-8")),
-            Ok(text) => ini::expand(&text, &lookup).err().map(|error| Problem::new(name, endless(&error), NO_LOOP)),
-        })
-        .collect()
-}
-
-fn endless(error: &ini::Endless) -> String {
-    format!("cannot be read: {error}")
-}
-
-const NO_LOOP: &str = "write it without `$NAME`";
 
 /// Airflow's own configuration: its variables and its file.
 pub struct Config<'a> {

@@ -1,9 +1,9 @@
 //! Files that only their owner may read, written whole or not at all.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Read and write for the owner, nothing for anybody else.
@@ -46,6 +46,14 @@ fn hint(error: &io::Error) -> &'static str {
         ErrorKind::IsADirectory => "; name a file in it",
         _ => "",
     }
+}
+
+/// Makes a folder, and those above it, that nobody else may enter; one that exists stays as it is.
+///
+/// # Errors
+/// The system refused.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Writes `bytes` to `path` with mode 0600.

@@ -11,7 +11,7 @@ pub use render::{DERIVED, Error as RenderError, Rendered, render};
 pub use show::{json, text};
 
 use crate::airflow::installed::Installed;
-use crate::airflow::options;
+use crate::airflow::options::{self, Opt};
 use crate::airflow::role::Role;
 use crate::airflow::table::{self, Need, Scope, Spec, Treatment, Unsupported};
 use crate::airflow::version::Line;
@@ -157,7 +157,8 @@ pub fn make(
         Some(spec) => spec.needs,
         None => &[Need::Database, Need::Schema, Need::Broker],
     };
-    let mut endpoints = Endpoints { config: &config, made: &made, problems: &mut problems, notes: &mut notes };
+    let mut endpoints =
+        Endpoints { config: &config, installed: &installed, made: &made, problems: &mut problems, notes: &mut notes };
     let database = needs.contains(&Need::Database).then(|| endpoints.database()).flatten();
     let celery = made.executor.contains("Celery");
     let broker = (celery && needs.contains(&Need::Broker)).then(|| endpoints.broker()).flatten();
@@ -239,8 +240,17 @@ fn argv(goal: &Goal, spec: Option<&Spec>, installed: &Installed) -> Vec<OsString
     }
 }
 
+/// What a problem with `opt` is a problem of.
+fn subject(opt: &Opt, source: &Source, installed: &Installed) -> String {
+    match (source, opt.home(installed.version)) {
+        (Source::File, Some((section, key))) => format!("[{section}] {key} in airflow.cfg"),
+        _ => source.to_string(),
+    }
+}
+
 struct Endpoints<'a> {
     config: &'a Config<'a>,
+    installed: &'a Installed,
     made: &'a environment::Made,
     problems: &'a mut Vec<Problem>,
     notes: &'a mut Vec<String>,
@@ -258,7 +268,8 @@ impl Endpoints<'_> {
                 Err(error) => {
                     let wrong = format!("is not a usable database URL: {error}");
                     let fix = "write it like `postgresql://user:password@host:5432/airflow`, or use POSTGRES_HOST and its companions, which need no escaping";
-                    self.problems.push(Problem::new(source.to_string(), wrong, fix));
+                    let subject = subject(&options::DATABASE_URL, &source, self.installed);
+                    self.problems.push(Problem::new(subject, wrong, fix));
                     None
                 }
             },
@@ -296,7 +307,8 @@ impl Endpoints<'_> {
                 Err(error) => {
                     let wrong = format!("is not a usable broker URL: {error}");
                     let fix = "write it like `amqp://user:password@host:5672/vhost`, or use RABBITMQ_HOST and its companions, which need no escaping";
-                    self.problems.push(Problem::new(source.to_string(), wrong, fix));
+                    let subject = subject(&options::BROKER_URL, &source, self.installed);
+                    self.problems.push(Problem::new(subject, wrong, fix));
                     None
                 }
             },

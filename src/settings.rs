@@ -1,11 +1,11 @@
 //! What the environment says, validated: all problems at once, each with the variable, what is wrong and the fix.
 
+pub mod airflow;
 pub mod problem;
 pub mod reader;
 pub mod services;
 
 use crate::broker::Broker;
-use crate::config;
 use crate::database::Database;
 use crate::env::{self, Vars};
 use crate::migrate::Mode;
@@ -80,7 +80,7 @@ impl Settings {
         let mut reader = Reader::new(vars);
         let settings = Self::all(&mut reader, vars);
         let (mut problems, notes) = reader.finish();
-        problems.extend(config::unusable(vars));
+        problems.extend(airflow::unusable(vars));
         (Self { notes, ..settings }, problems)
     }
 

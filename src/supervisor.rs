@@ -9,7 +9,8 @@ use crate::airflow::table::Scope;
 use crate::exit::Code;
 use crate::process::child::{self, Started};
 use crate::process::reaper::{self, Pid, Reaped};
-use crate::process::signals::{SIGCHLD, SIGCONT, SIGKILL, Signal, Signals};
+use crate::process::signals::{self, SIGCHLD, SIGCONT, SIGKILL, Signal, Signals};
+use crate::process::sys;
 use crate::process::terminal::Terminal;
 use crate::process::tree;
 use crate::report::{Message, Reports};
@@ -98,6 +99,7 @@ pub fn run(job: &Job, signals: &Signals) -> u8 {
     }
     // Children that whoever was here before us left behind.
     driver.reap();
+    sys::forget_code();
     loop {
         if let Some(code) = driver.exit {
             return code;
@@ -163,18 +165,29 @@ impl Driver<'_> {
 
     /// Takes all ended children and orphans off the kernel's list.
     fn reap(&mut self) {
-        loop {
-            match reaper::reap() {
-                Reaped::Ended(pid, exit) => self.ended(pid, exit),
-                Reaped::Stopped(pid, signal) => {
-                    if let Some(terminal) = self.terminal.as_ref().filter(|_| self.pids[0] == Some(pid)) {
-                        terminal.stopped(pid, signal);
-                    }
+        let (mut ended, mut stopped) = (Vec::new(), Vec::new());
+        let ours = |pid: Pid| self.helper == Some(pid) || self.pids.contains(&Some(pid));
+        // Each one that ends meanwhile would interrupt us only to say so.
+        let left = signals::quietly(|| {
+            loop {
+                match reaper::reap() {
+                    Reaped::Ended(pid, exit) if ours(pid) => ended.push((pid, exit)),
+                    Reaped::Stopped(pid, signal) if ours(pid) => stopped.push((pid, signal)),
+                    Reaped::Ended(..) | Reaped::Stopped(..) => {}
+                    Reaped::Running => return true,
+                    Reaped::Nobody => return false,
                 }
-                Reaped::Running => return self.event(Event::Left),
-                Reaped::Nobody => return self.event(Event::Nobody),
+            }
+        });
+        for (pid, signal) in stopped {
+            if let Some(terminal) = self.terminal.as_ref().filter(|_| self.pids[0] == Some(pid)) {
+                terminal.stopped(pid, signal);
             }
         }
+        for (pid, exit) in ended {
+            self.ended(pid, exit);
+        }
+        self.event(if left { Event::Left } else { Event::Nobody });
     }
 
     fn ended(&mut self, pid: Pid, exit: reaper::Exit) {
@@ -221,7 +234,8 @@ impl Driver<'_> {
             match action {
                 Action::Start(child) => self.start(child),
                 Action::Clear(child) => {
-                    let left = tree::clear(self.pids[child], child) > 0;
+                    let alive = self.pids.iter().zip(&self.alive).filter_map(|(pid, alive)| pid.filter(|_| *alive));
+                    let left = tree::clear(self.pids[child], child, &alive.collect::<Vec<_>>()) > 0;
                     self.event(Event::Cleared(child, left));
                 }
                 Action::Help(limit) => self.help(limit),

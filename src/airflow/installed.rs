@@ -54,7 +54,7 @@ pub enum Error {
         looked: Vec<PathBuf>,
     },
     /// The package is there and nothing says which version it is.
-    #[error("the version of the Airflow in {} is not written in its metadata or its __init__.py", .0.display())]
+    #[error("the version of the Airflow in {} is not written in its metadata or its __init__.py; install it anew, or set KUBE_AIRFLOW_AIRFLOW=/path/to/bin/airflow of another one", .0.display())]
     NoVersion(PathBuf),
 }
 

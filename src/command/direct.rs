@@ -90,7 +90,7 @@ fn render(render: &cli::Render, vars: &dyn Vars) -> Result<Code, Code> {
     }
     if render.output.is_none() {
         // As a role does before it renders. What goes wrong here is told by the next step.
-        let _ = std::fs::create_dir_all(&settings.home);
+        let _ = files::private_folder(&settings.home);
     }
     files::write_private(output, rendered.text.expose_secret().as_bytes()).map_err(|error| {
         prepare::log_lines(&prepare::chain(&error));

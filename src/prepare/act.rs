@@ -5,9 +5,9 @@ use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
 use crate::airflow::table;
-use crate::broker::Broker;
+use crate::broker::{self, Broker};
 use crate::check::Failure;
-use crate::database::Database;
+use crate::database::{self, Database};
 use crate::env::Vars;
 use crate::exit::Code;
 use crate::files;
@@ -22,9 +22,7 @@ use rustix::fd::OwnedFd;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -91,11 +89,12 @@ fn execute(plan: &Plan, environment: &Environment, parent: &Parent) -> Code {
 /// Files that Airflow reads.
 fn configure(plan: &Plan) -> Result<(), Code> {
     let failed = |what: &Path, variable: &str, error: &io::Error| {
-        error!("cannot make {}: {}; point {variable} at a writable folder", what.display(), reason(error));
+        let fix = format!("point {variable} into a writable folder, such as an emptyDir");
+        error!("cannot make {}: {}; {fix}", what.display(), reason(error));
         Code::Io
     };
     // Airflow makes its database file and its logs readable to all; a folder of our making is not.
-    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(&plan.home) {
+    if let Err(error) = files::private_folder(&plan.home) {
         return Err(failed(&plan.home, "AIRFLOW_HOME", &error));
     }
     if let Some(rendered) = &plan.rendered {
@@ -134,7 +133,9 @@ fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
             Value::Kept(key) => {
                 if kept.is_none() {
                     let keys = Keys::under(&plan.home).map_err(|error| {
-                        error!("{}: {}", keys::folder(&plan.home).join("keys.json").display(), reason(&error));
+                        let hint =
+                            if error.kind() == io::ErrorKind::InvalidData { "" } else { "; check its owner and mode" };
+                        error!("{}: {}{hint}", keys::folder(&plan.home).join("keys.json").display(), reason(&error));
                         Code::Io
                     })?;
                     kept = Some(keys);
@@ -155,8 +156,10 @@ fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
 
 /// Waits for what the plan needs, and brings the schema up to date.
 async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
-    let database = known(plan.database.as_ref(), environment, Database::parse);
-    let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list);
+    let foreign = |error: &database::Error| matches!(error, database::Error::Unsupported(_));
+    let database = known(plan.database.as_ref(), environment, Database::parse, foreign);
+    let foreign = |error: &broker::Error| matches!(error, broker::Error::Unsupported(_));
+    let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list, foreign);
     // Both were asked before one of them may fail, so that both are in the log.
     let (database, brokers) = (database?, brokers?);
     let mode = plan.migrate.filter(|mode| *mode != Mode::Off);
@@ -190,11 +193,12 @@ fn needed(plan: &Plan) -> Result<Needed, Code> {
     Ok(Needed { schemas, version: plan.installed.version })
 }
 
-/// An endpoint after the command that names it was asked.
+/// An endpoint after the command that names it was asked; none when it is `foreign` to us.
 fn known<T: Clone, E: std::error::Error>(
     endpoint: Option<&Endpoint<T>>,
     environment: &Environment,
     parse: fn(&str) -> Result<T, E>,
+    foreign: fn(&E) -> bool,
 ) -> Result<Option<T>, Code> {
     match endpoint {
         None => Ok(None),
@@ -204,11 +208,17 @@ fn known<T: Clone, E: std::error::Error>(
                 error!("{source}: the command {why}; Airflow runs it the same way, without a shell");
                 Code::Settings
             })?;
-            let parsed = parse(url.expose_secret()).map_err(|error| {
-                error!("{source}: what the command prints is not a usable URL: {error}; run it by hand to see it");
-                Code::Settings
-            })?;
-            Ok(Some(parsed))
+            match parse(url.expose_secret()) {
+                Ok(known) => Ok(Some(known)),
+                Err(error) if foreign(&error) => {
+                    info!("{source}: what the command names is neither waited for nor migrated: {error}");
+                    Ok(None)
+                }
+                Err(error) => {
+                    error!("{source}: what the command prints is not a usable URL: {error}; run it by hand to see it");
+                    Err(Code::Settings)
+                }
+            }
         }
     }
 }

@@ -187,9 +187,18 @@ pub fn unblock_all() {
     sys::mask(libc::SIG_SETMASK, 0);
 }
 
+/// Runs `work` with CHLD blocked; one that came meanwhile is caught afterwards.
+pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    without(SIGCHLD, work)
+}
+
 /// Runs `work` with TTOU blocked: a background process may then change a terminal's foreground group.
 pub(super) fn without_ttou<T>(work: impl FnOnce() -> T) -> T {
-    let before = sys::mask(libc::SIG_BLOCK, bit(SIGTTOU));
+    without(SIGTTOU, work)
+}
+
+fn without<T>(signal: Signal, work: impl FnOnce() -> T) -> T {
+    let before = sys::mask(libc::SIG_BLOCK, bit(signal));
     let result = work();
     sys::mask(libc::SIG_SETMASK, before);
     result

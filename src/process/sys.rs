@@ -121,6 +121,31 @@ pub(super) fn kill(target: i32, signal: Signal) {
     unsafe { libc::kill(target, signal) };
 }
 
+/// Gives the pages of this program's file back to the page cache. What is still needed comes back with the next step,
+/// and the much that only the start, or another verb, needed does not.
+#[expect(unsafe_code, reason = "nobody but us knows that these pages can be read again from the program's file")]
+pub(crate) fn forget_code() {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let program = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    let Some(program) = program.to_str() else { return };
+    let mut clean = None;
+    for line in maps.lines() {
+        if line.ends_with(program) && (line.contains(" r-xp ") || line.contains(" r--p ")) {
+            let bounds = line.split(' ').next().and_then(|range| range.split_once('-'));
+            clean = bounds.and_then(|(from, to)| {
+                Some((usize::from_str_radix(from, 16).ok()?, usize::from_str_radix(to, 16).ok()?))
+            });
+        } else if let Some(dirty) = line.strip_prefix("Private_Dirty:")
+            && let Some((from, to)) = clean.take()
+            && dirty.trim() == "0 kB"
+        {
+            // SAFETY: the range is a read-only mapping of a file in which no page was changed: the next access reads the
+            // same bytes again.
+            unsafe { libc::madvise(std::ptr::without_provenance_mut(from), to - from, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
 /// Ends the process at once; for a signal handler.
 #[expect(unsafe_code, reason = "exit(3) may not be called by a signal handler")]
 pub(super) fn end(code: c_int) -> ! {

@@ -31,18 +31,20 @@ pub fn signal_everything(signal: Signal) {
     }
 }
 
-/// KILLs what a child left behind: its process group, and everything below us whose environment says that it comes from
-/// the child. Returns how many there were; zombies do not count.
-pub fn clear(group: Option<Pid>, mark: usize) -> usize {
-    let entry = format!("{MARK}={mark}");
-    let carries = |pid: Pid| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes())
+/// KILLs what a child left behind and returns how many there were; zombies do not count. All that it left has become ours:
+/// so these are our children, and theirs, except the ones that run (`alive`) and what carries another child's mark. What
+/// carries none counts too: programs that show a title overwrite it.
+pub fn clear(group: Option<Pid>, mark: usize, alive: &[Pid]) -> usize {
+    let families = families();
+    let ours = getpid().as_raw_nonzero().get();
+    let left = |pid: &Pid| {
+        let of_group = Stat::of(*pid).is_some_and(|stat| Some(stat.group) == group);
+        !alive.contains(pid) && (of_group || marked(*pid).is_none_or(|marked| marked == mark))
     };
+    let roots = families.get(&ours).into_iter().flatten().copied().filter(left);
     let mut found = 0;
-    for pid in descendants() {
-        let Some(stat) = Stat::of(pid) else { continue };
-        if stat.state != 'Z' && (Some(stat.group) == group || carries(pid)) {
+    for pid in below(&families, roots.collect()) {
+        if Stat::of(pid).is_some_and(|stat| stat.state != 'Z') {
             kill(pid, SIGKILL);
             found += 1;
         }
@@ -50,24 +52,44 @@ pub fn clear(group: Option<Pid>, mark: usize) -> usize {
     found
 }
 
-/// All processes below this one, from /proc.
-fn descendants() -> Vec<Pid> {
-    let mut children: BTreeMap<Pid, Vec<Pid>> = BTreeMap::new();
+/// Which child a process comes from, if its environment says so.
+fn marked(pid: Pid) -> Option<usize> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let value = variables.find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+type Families = BTreeMap<Pid, Vec<Pid>>;
+
+/// All processes by their parent, from /proc.
+fn families() -> Families {
+    let mut families = Families::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<Pid>().ok()) else { continue };
         if let Some(stat) = Stat::of(pid) {
-            children.entry(stat.parent).or_default().push(pid);
+            families.entry(stat.parent).or_default().push(pid);
         }
     }
-    let mut found = Vec::new();
-    let mut todo = vec![getpid().as_raw_nonzero().get()];
-    while let Some(pid) = todo.pop() {
-        for child in children.remove(&pid).unwrap_or_default() {
-            found.push(child);
-            todo.push(child);
-        }
+    families
+}
+
+/// These processes, their children, and so on.
+fn below(families: &Families, roots: Vec<Pid>) -> Vec<Pid> {
+    let mut found = roots;
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        found.extend(families.get(pid).into_iter().flatten());
+        next += 1;
     }
     found
+}
+
+/// All processes below this one.
+fn descendants() -> Vec<Pid> {
+    let mut families = families();
+    let roots = families.remove(&getpid().as_raw_nonzero().get()).unwrap_or_default();
+    below(&families, roots)
 }
 
 /// What `/proc/PID/stat` says about a process.

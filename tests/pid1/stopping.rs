@@ -1,0 +1,168 @@
+//! The end: leftovers get time, what does not end is killed, and nothing waits for nothing.
+
+use crate::harness::{Setup, poll, python};
+
+/// A process that needs 0.4 s after TERM and then writes its name; or one that ignores TERM.
+const LEFT: &str = r#"
+left() { trap "sleep 0.4; echo $1 cleaned up; exit" TERM; echo "$1 is up"; while :; do sleep 0.05; done; }
+stubborn() { trap "" TERM; echo "$1 is up"; while :; do sleep 0.05; done; }
+"#;
+
+#[test]
+fn leftovers_of_the_group_and_of_other_sessions_have_time_to_clean_up() {
+    let script = format!(
+        "{LEFT} export LEFT='{LEFT}'
+        left same & setsid sh -c \"$LEFT left other\" & sleep 0.5; exit 5"
+    );
+    let Some(setup) = Setup::pid1(&["exec", "--bare", "--", "bash", "-c", &script]) else { return };
+    let ended = setup.run();
+    assert_eq!(ended.code, 5, "{}", ended.err);
+    for name in ["same", "other"] {
+        assert!(ended.out.contains(&format!("{name} cleaned up")), "{}", ended.out);
+    }
+}
+
+#[test]
+fn a_leftover_that_ignores_term_is_killed_and_the_code_stays_the_childs() {
+    let script = format!("{LEFT} stubborn x & sleep 0.3; exit 6");
+    let Some(setup) = Setup::pid1(&["exec", "--bare", "--", "bash", "-c", &script]) else { return };
+    let ended = setup.run();
+    assert_eq!(ended.code, 6);
+    assert!(ended.err.contains("leftovers did not end: KILL"), "{}", ended.err);
+}
+
+#[test]
+fn a_stop_signal_while_leftovers_have_their_time_kills_them() {
+    let script = format!("{LEFT} stubborn x & sleep 0.3; exit 6");
+    let Some(setup) = Setup::pid1(&["exec", "--bare", "--", "bash", "-c", &script]) else { return };
+    let mut init = setup.env("KUBE_AIRFLOW_LOG_LEVEL", "debug").start();
+    init.until_said("processes are left behind");
+    init.signal(15);
+    init.until_said("KILL");
+    assert_eq!(init.end().code, 6);
+}
+
+#[test]
+fn a_stopped_leftover_is_continued_so_that_it_can_end() {
+    let script = format!("{LEFT} left x & sleep 0.3; kill -STOP $!; exit 0");
+    let Some(setup) = Setup::pid1(&["exec", "--bare", "--", "bash", "-c", &script]) else { return };
+    let ended = setup.run();
+    assert!(ended.out.contains("x cleaned up"), "{}{}", ended.out, ended.err);
+}
+
+#[test]
+fn a_child_that_ignores_term_is_killed_when_the_grace_period_is_over() {
+    let script = "trap '' TERM; echo up; while :; do sleep 0.1; done";
+    let Some(setup) = Setup::pid1(&["exec", "--bare", "--", "bash", "-c", script]) else { return };
+    let mut init = setup.env("KUBE_AIRFLOW_GRACE", "1s").start();
+    init.until("up");
+    init.signal(15);
+    let ended = init.end();
+    assert_eq!(ended.code, 137);
+    assert!(ended.err.contains("the grace period is over"), "{}", ended.err);
+    assert_eq!(ended.last_words, "bash was killed by us: it had not ended in time after SIGTERM; exiting with 137\n");
+}
+
+#[test]
+fn without_a_grace_period_a_command_may_take_as_long_as_it_wants() {
+    let script = "trap 'echo later; sleep 1; exit 9' TERM; echo up; while :; do sleep 0.1; done";
+    let Some(setup) = Setup::pid1(&["exec", "--bare", "--", "bash", "-c", script]) else { return };
+    let mut init = setup.start();
+    init.until("up");
+    init.signal(15);
+    init.until("later");
+    init.signal(15);
+    init.signal(15);
+    init.signal(15);
+    assert_eq!(init.end().code, 9);
+}
+
+/// A fake role that says what it hears and goes on.
+fn deaf() -> String {
+    format!("exec {} -uc \"$DEAF\"", python())
+}
+
+const DEAF: &str = r"
+import os, signal, sys
+signals = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+if os.fork() == 0:
+    os.execlp('sleep', 'sleep', '1000')
+print('up')
+while True: print('got', int(signal.sigwait(signals)))
+";
+
+fn deaf_role(role: &str, grace: &str) -> Option<Setup> {
+    let setup = Setup::role(&[role], &deaf())?;
+    Some(setup.env("DEAF", DEAF).env("KUBE_AIRFLOW_GRACE", grace))
+}
+
+#[test]
+fn a_worker_hears_term_then_quit_and_then_all_of_it_is_killed() {
+    // Without a broker no executor is Celery's, so that nothing has to be waited for.
+    let Some(setup) = deaf_role("worker", "4s") else { return };
+    let mut init = setup.start();
+    init.until("up");
+    init.signal(15);
+    let ended = init.end();
+    assert_eq!((ended.code, ended.out.as_str()), (137, "up\ngot 15\ngot 3\n"), "{}", ended.err);
+    assert!(ended.last_words.starts_with("worker was killed by us"), "{}", ended.last_words);
+}
+
+#[test]
+fn further_stop_signals_hurry_a_worker_step_by_step() {
+    let Some(setup) = deaf_role("worker", "1h") else { return };
+    let mut init = setup.start();
+    init.until("up");
+    for (signal, heard) in [(15, "got 15\n"), (2, "got 3\n")] {
+        init.signal(signal);
+        init.until(heard);
+    }
+    init.signal(15);
+    let ended = init.end();
+    assert_eq!((ended.code, ended.out.as_str()), (137, "up\ngot 15\ngot 3\n"), "{}", ended.err);
+}
+
+#[test]
+fn other_roles_hear_a_second_stop_signal_and_a_third_kills() {
+    let Some(setup) = deaf_role("scheduler", "1h") else { return };
+    let mut init = setup.start();
+    init.until("up");
+    for heard in ["got 15\n", "got 15\ngot 2\n"] {
+        init.signal(if heard.contains("got 2") { 2 } else { 15 });
+        init.until(heard);
+    }
+    init.signal(15);
+    assert_eq!(init.end().code, 137);
+}
+
+#[test]
+fn a_stop_in_each_phase_of_the_preparation_ends_it_with_143() {
+    // Waiting for a database that does not answer.
+    let Some(setup) = Setup::role(&["scheduler"], "echo never") else { return };
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port().to_string();
+    let setup = setup.env("POSTGRES_HOST", "127.0.0.1").env("POSTGRES_PORT", port).env("POSTGRES_USER", "u");
+    let setup = setup.env("FERNET_KEY", "cryptography_not_needed_here_AAAAAAAAAAAAAA=");
+    let mut init = setup.start();
+    // It is connected to, and hears nothing.
+    closed.accept().unwrap();
+    init.signal(15);
+    poll("the end", || init.has_ended().then_some(()));
+    let ended = init.end();
+    assert_eq!((ended.code, ended.out.as_str()), (143, ""), "{}", ended.err);
+
+    // Migrating.
+    let migration = "[ \"$2\" = migrate ] && { touch \"$AIRFLOW_HOME/migrating\"; sleep 1000; }; echo never";
+    let Some(setup) = Setup::role(&["scheduler"], migration) else { return };
+    let mut init = setup.env("KUBE_AIRFLOW_MIGRATE", "auto").start();
+    let flag = init.folder.path().join("home/migrating");
+    poll("the migration runs", || {
+        assert!(!init.has_ended(), "{}", init.err());
+        flag.exists().then_some(())
+    });
+    init.signal(15);
+    let ended = init.end();
+    assert_eq!((ended.code, ended.out.as_str()), (143, ""), "{}", ended.err);
+    assert!(ended.last_words.contains("scheduler was killed by SIGTERM while it was prepared"), "{}", ended.last_words);
+}
