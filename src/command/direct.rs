@@ -6,6 +6,7 @@ use crate::cli::{self, Cli, Format, Verb};
 use crate::env::{self, Vars};
 use crate::exit::Code;
 use crate::files;
+use crate::keys::fresh;
 use crate::plan::{self, Goal};
 use crate::prepare;
 use crate::reference;
@@ -22,6 +23,13 @@ pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
         Verb::Render(render) => self::render(&render, vars),
         Verb::Plan(plan) => self::plan(plan, vars),
         Verb::Version => version(vars),
+        Verb::Keys(keys) => {
+            let text = fresh::fresh(keys.format).map_err(|error| {
+                error!("no random numbers: {error}");
+                Code::Os
+            })?;
+            print(&text)
+        }
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kube-airflow-init", &mut script);

@@ -5,6 +5,7 @@
 //! template says.
 
 use super::Goal;
+use super::Endpoint;
 use crate::airflow::installed::Installed;
 use crate::airflow::options::{self, Opt};
 use crate::airflow::role::Role;
@@ -52,6 +53,19 @@ pub enum Key {
     Secret,
     /// See [`crate::keys::Keys::jwt`].
     Jwt,
+}
+
+/// A key that all pods share, as Airflow will have it.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The variable of ours for such a key.
+    pub name: &'static str,
+    /// Who gave it.
+    pub source: String,
+    /// The key, or the command that prints it.
+    pub key: Endpoint<SecretString>,
+    /// Whether it may be several keys with commas between them.
+    pub list: bool,
 }
 
 /// What was decided.
@@ -124,6 +138,26 @@ impl Made {
             };
         }
         config.file(opt).map_err(|problem| problems.push(problem)).ok().flatten().map(|(told, _)| told)
+    }
+
+    /// The keys that pods share. What only a secrets backend knows is left out, and so are keys of one machine.
+    pub(super) fn shared(&self, config: &Config<'_>, problems: &mut Vec<Problem>) -> Vec<Shared> {
+        let all = [
+            (&options::FERNET_KEY, env::FERNET_KEY.name),
+            (&options::SECRET_KEY, env::KUBE_AIRFLOW_API_SECRET_KEY.name),
+            (&options::JWT_SECRET, env::KUBE_AIRFLOW_JWT_SECRET.name),
+        ];
+        let one = |(opt, name): (&Opt, &'static str)| {
+            let told = self.told(config, opt, problems)?;
+            let source = told.source().to_string();
+            let key = match told {
+                Told::Value(key, _) => Endpoint::Known(key),
+                Told::Command(command, source) => Endpoint::Asked(command, source),
+                Told::Backend(_) | Told::File(..) => return None,
+            };
+            Some(Shared { name, source, key, list: name == env::FERNET_KEY.name })
+        };
+        all.into_iter().filter_map(one).collect()
     }
 
     /// The files that Celery checks the broker's certificate with, when TLS is on.
@@ -307,7 +341,10 @@ impl Maker<'_> {
             if needed && ours.is_none() && self.said(opt).is_none() {
                 let wrong = format!("is not set; the key that {what} must be the same on all pods");
                 let name = name.name;
-                let fix = format!("set {name} or {name}_FILE from one Secret on every pod ({variable} works too)");
+                let fix = format!(
+                    "set {name} or {name}_FILE from one Secret on every pod ({variable} works too); \
+                     `kube-airflow-init keys` prints fresh ones"
+                );
                 self.problem(name, wrong, fix);
             }
             let ours = ours.clone().map(|secret| (Value::Secret(secret), name.name));

@@ -1,6 +1,6 @@
 //! Carrying a plan out, step by step.
 
-use super::{Parent, chain, identity, log_lines, pidfiles};
+use super::{Parent, chain, identity, log_lines, pidfiles, shared};
 use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
@@ -30,7 +30,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tracing::{error, info, warn};
 
-type Environment = BTreeMap<OsString, OsString>;
+pub(super) type Environment = BTreeMap<OsString, OsString>;
 
 /// Does what the plan says. Returns only when there is nothing to execute, or when something failed.
 pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result<Code, Code> {
@@ -177,11 +177,12 @@ async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
         error!("{}", failure.reason);
         failure.code
     })?;
-    match (database, mode, needed) {
-        (Some(_), Some(_), Some(_)) if seen.get() == Some(&State::Complete) => Ok(()),
-        (Some(database), Some(mode), Some(needed)) => schema(plan, &database, &needed, mode, environment).await,
-        _ => Ok(()),
+    match (&database, mode, needed) {
+        (Some(_), Some(_), Some(_)) if seen.get() == Some(&State::Complete) => {}
+        (Some(database), Some(mode), Some(needed)) => schema(plan, database, &needed, mode, environment).await?,
+        _ => {}
     }
+    shared::check(plan, database.as_ref(), environment).await
 }
 
 /// What the installed Airflow needs of its database.
@@ -194,7 +195,7 @@ fn needed(plan: &Plan) -> Result<Needed, Code> {
 }
 
 /// An endpoint after the command that names it was asked; none when it is `foreign` to us.
-fn known<T: Clone, E: std::error::Error>(
+pub(super) fn known<T: Clone, E: std::error::Error>(
     endpoint: Option<&Endpoint<T>>,
     environment: &Environment,
     parse: fn(&str) -> Result<T, E>,
