@@ -26,7 +26,9 @@ pub fn fresh(form: Form) -> io::Result<String> {
     ];
     let mut out = match form {
         Form::Env => String::new(),
-        Form::Secret => "apiVersion: v1\nkind: Secret\nmetadata:\n  name: airflow-keys\ntype: Opaque\nstringData:\n".into(),
+        Form::Secret => {
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: airflow-keys\ntype: Opaque\nstringData:\n".into()
+        }
     };
     for (name, key) in keys {
         // Writing to a string cannot fail.

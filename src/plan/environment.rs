@@ -4,8 +4,8 @@
 //! situation, Airflow's default. A value that the template of airflow.cfg builds from our variables stays as the
 //! template says.
 
-use super::Goal;
 use super::Endpoint;
+use super::Goal;
 use crate::airflow::installed::Installed;
 use crate::airflow::options::{self, Opt};
 use crate::airflow::role::Role;
