@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::airflow::role::Role;
+use crate::keys::fresh::Form;
 use crate::probe::Kind;
 use crate::settings::reader::parse_duration;
 use std::time::Duration;
@@ -61,6 +62,9 @@ pub enum Verb {
     /// Wait, then bring the metadata database to the installed Airflow's revision
     #[command(after_help = MIGRATE)]
     Migrate,
+    /// Print fresh keys for the Secret that all pods share, or accept changed ones
+    #[command(after_help = KEYS)]
+    Keys(Keys),
     /// Show what would be done for a role, secrets redacted
     #[command(after_help = PLAN)]
     Plan(Plan),
@@ -117,6 +121,15 @@ One process migrates under a lock in the database, all others wait for it. Exit 
 65 the database is newer than the installed Airflow, 79 the migration failed, 80 not done in time, and those of `wait`.
 
 Example: kube-airflow-init migrate";
+const KEYS: &str = "\
+On Postgres each pod compares a fingerprint of its keys (never the keys) with those of the first pod and ends with 83 \
+when one differs. --accept, run once as a Job with the new keys, makes them the ones to compare with. Exit codes: 0 done, \
+71 no random numbers, and for --accept 78 settings and those of `wait`.
+
+Examples:
+  kube-airflow-init keys --format secret | kubectl apply -f -
+  kube-airflow-init keys > keys.env
+  kube-airflow-init keys --accept";
 const PLAN: &str = "\
 Exit codes: 0 shown, 64 the installed Airflow has no such role, 66 no Airflow found, 67 template, 78 settings.
 
@@ -210,6 +223,17 @@ pub struct Probe {
     /// When to answer at the latest; keep it below the kubelet's timeoutSeconds
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "8s")]
     pub timeout: Duration,
+}
+
+/// `keys`.
+#[derive(Debug, Args)]
+pub struct Keys {
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = Form::Env)]
+    pub format: Form,
+    /// Print none: take the keys of this container as the ones that every pod must have
+    #[arg(long, conflicts_with = "format")]
+    pub accept: bool,
 }
 
 /// Form of an answer.

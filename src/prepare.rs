@@ -6,6 +6,7 @@ mod announce;
 mod drain;
 mod identity;
 mod pidfiles;
+mod shared;
 
 use crate::airflow::installed::{self, Installed};
 use crate::airflow::role::Role;
@@ -101,6 +102,7 @@ fn goal(words: &[OsString]) -> Result<Goal, Code> {
         Verb::Exec(cli::Exec { command, .. }) => Ok(Goal::Command(command)),
         Verb::Wait => Ok(Goal::Wait),
         Verb::Migrate => Ok(Goal::Migrate),
+        Verb::Keys(cli::Keys { accept: true, .. }) => Ok(Goal::AcceptKeys),
         _ => Err(Code::Usage),
     }
 }

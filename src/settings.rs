@@ -225,7 +225,7 @@ fn fernet_key(r: &mut Reader<'_>) -> Option<SecretString> {
         r.problem(
             &env::FERNET_KEY,
             "is not a Fernet key (32 bytes in URL-safe base64, 44 characters)",
-            "make one with `head -c 32 /dev/urandom | base64 | tr '+/' '-_'`",
+            "make one with `kube-airflow-init keys`",
         );
     }
     Some(key)

@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use relay::{Network, Relay};
 use serde_json::Value;
+use stack::line::THREE;
 use stack::{Stack, poll};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -115,9 +116,9 @@ fn but(role: &str, verdict: &'static str) -> [&'static str; 6] {
 
 #[test]
 fn every_event_has_the_verdict_of_its_cell() {
-    let Some(airflow) = stack::airflow3("probes of real roles") else { return };
+    let Some(airflow) = THREE.airflow("probes of real roles") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mut celery = celery::deployment(&airflow, folder.path(), "tests/fixtures/dags");
+    let mut celery = celery::deployment(&THREE, &airflow, folder.path(), "tests/fixtures/dags");
     let mut ways = BTreeMap::new();
     for name in ["POSTGRES_PORT", "RABBITMQ_PORT"] {
         let setting = celery.environment.iter_mut().find(|(key, _)| *key == name).unwrap();

@@ -63,6 +63,8 @@ pub const SSL_CERT: Opt = plain(&[(ALWAYS, "celery", "ssl_cert")]);
 pub const SSL_KEY: Opt = plain(&[(ALWAYS, "celery", "ssl_key")]);
 /// Whether Celery shows the broker a certificate of its own; later providers want one unless told not to.
 pub const SSL_MUTUAL: Opt = plain(&[(ALWAYS, "celery", "ssl_mutual_tls")]);
+/// Whether DAG files are parsed by the role `dag-processor` and no longer by the scheduler; from 3 on they always are.
+pub const STANDALONE_DAG_PROCESSOR: Opt = plain(&[(Version::new(2, 3, 0), "scheduler", "standalone_dag_processor")]);
 /// Class that decides who may log in.
 pub const AUTH_MANAGER: Opt = plain(&[(Version::new(2, 7, 0), "core", "auth_manager")]);
 /// Users of the simple auth manager, `name:role` separated by commas.
@@ -129,6 +131,7 @@ pub const ALL: &[&Opt] = &[
     &SSL_CERT,
     &SSL_KEY,
     &SSL_MUTUAL,
+    &STANDALONE_DAG_PROCESSOR,
     &AUTH_MANAGER,
     &SIMPLE_AUTH_USERS,
     &SIMPLE_AUTH_PASSWORDS,

@@ -6,6 +6,7 @@ use crate::cli::{self, Cli, Format, Verb};
 use crate::env::{self, Vars};
 use crate::exit::Code;
 use crate::files;
+use crate::keys::fresh;
 use crate::plan::{self, Goal};
 use crate::prepare;
 use crate::probe::{self, Verdict};
@@ -24,6 +25,13 @@ pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
         Verb::Plan(plan) => self::plan(plan, vars),
         Verb::Probe(probe) => self::probe(&probe, vars),
         Verb::Version => version(vars),
+        Verb::Keys(keys) => {
+            let text = fresh::fresh(keys.format).map_err(|error| {
+                error!("no random numbers: {error}");
+                Code::Os
+            })?;
+            print(&text)
+        }
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kube-airflow-init", &mut script);

@@ -1,6 +1,6 @@
 //! Carrying a plan out, step by step.
 
-use super::{Parent, chain, identity, log_lines, pidfiles};
+use super::{Parent, chain, identity, log_lines, pidfiles, shared};
 use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
@@ -196,14 +196,15 @@ async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)
         error!("{}", failure.reason);
         failure.code
     })?;
-    match (database, mode, needed) {
-        (Some(_), Some(_), Some(_)) if seen.get() == Some(&State::Complete) => Ok(()),
+    match (&database, mode, needed) {
+        (Some(_), Some(_), Some(_)) if seen.get() == Some(&State::Complete) => {}
         (Some(database), Some(mode), Some(needed)) => {
             phase(Phase::Migrating);
-            schema(plan, &database, &needed, mode, environment).await
+            schema(plan, database, &needed, mode, environment).await?;
         }
-        _ => Ok(()),
+        _ => {}
     }
+    shared::check(plan, database.as_ref(), environment).await
 }
 
 /// What the installed Airflow needs of its database.
@@ -216,7 +217,7 @@ fn needed(plan: &Plan) -> Result<Needed, Code> {
 }
 
 /// An endpoint after the command that names it was asked; none when it is `foreign` to us.
-fn known<T: Clone, E: std::error::Error>(
+pub(super) fn known<T: Clone, E: std::error::Error>(
     endpoint: Option<&Endpoint<T>>,
     environment: &Environment,
     parse: fn(&str) -> Result<T, E>,
