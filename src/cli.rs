@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use crate::airflow::role::Role;
 use crate::keys::fresh::Form;
-use crate::probe::Kind;
-use crate::settings::reader::parse_duration;
+use crate::words;
 use std::time::Duration;
 
 /// The whole command line.
@@ -236,6 +235,17 @@ pub struct Keys {
     pub accept: bool,
 }
 
+/// A question of the kubelet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Down: restarting the container helps
+    Liveness,
+    /// Down: the role cannot do its work now
+    Readiness,
+    /// Down: the role has not been healthy yet
+    Startup,
+}
+
 /// Form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -253,7 +263,7 @@ fn role(name: &str) -> Result<Role, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).filter(|time| !time.is_zero()).ok_or_else(|| "write it like `500ms` or `8s`".to_owned())
+    words::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| "write it like `500ms` or `8s`".to_owned())
 }
 
 fn rewrite(text: &str) -> Result<(i32, i32), String> {

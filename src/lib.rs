@@ -27,6 +27,7 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod template;
 pub mod wait;
+pub mod words;
 
 use crate::exit::Code;
 use crate::process::child::PREPARE;

@@ -11,25 +11,16 @@ mod subject;
 
 use crate::airflow::role::Role;
 use crate::airflow::table;
+pub use crate::cli::Kind;
 use crate::env::Vars;
 use crate::prepare;
-use crate::status::{self, Child, Phase, Status, now};
+use crate::status::{self, Child, Phase, Status};
+use crate::words::now;
 use memory::Memory;
 use std::time::Duration;
 use subject::Subject;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-/// A question of the kubelet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
-    /// Down: restarting the container helps
-    Liveness,
-    /// Down: the role cannot do its work now
-    Readiness,
-    /// Down: the role has not been healthy yet
-    Startup,
-}
 
 /// The answer: up or down, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

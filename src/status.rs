@@ -6,9 +6,9 @@ pub mod place;
 
 use crate::airflow::role::Role;
 use crate::env::Vars;
+use crate::words::now;
 use serde_json::{Value, json};
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The file of PID 1.
 pub const INIT: &str = "init.json";
@@ -167,11 +167,6 @@ pub fn stage(vars: &dyn Vars, role: Role, phase: Phase, version: &str) {
 
 fn stage_file(role: Role) -> String {
     format!("{role}.json")
-}
-
-/// Seconds since 1970, by the clock that Airflow writes its heartbeats with.
-pub fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 #[cfg(test)]

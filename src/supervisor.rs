@@ -326,7 +326,7 @@ impl Driver<'_> {
             io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => Code::Os,
             _ => Code::NotExecutable,
         };
-        error!("cannot start {what}: {}", crate::settings::reader::reason(error));
+        error!("cannot start {what}: {}", crate::words::reason(error));
         code
     }
 }

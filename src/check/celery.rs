@@ -5,7 +5,7 @@ use super::amqp;
 use super::{Failure, GOODBYE};
 use crate::broker::Broker;
 use crate::exit::Code;
-use crate::status::now;
+use crate::words::now;
 use futures_core::Stream as _;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,

@@ -8,7 +8,7 @@ use crate::airflow::table::{Ask, Limit, Need, Page};
 use crate::check::celery::Mailbox;
 use crate::check::{Failure, amqp, job, page, postgres, sqlite};
 use crate::database::Database;
-use crate::status::now;
+use crate::words::now;
 use serde_json::Value;
 use tokio::time::Instant;
 

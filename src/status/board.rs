@@ -1,11 +1,12 @@
 //! What PID 1 writes: once for each change of a phase, a few hundred bytes.
 
-use super::{INIT, Phase, Process, now, place};
+use super::{INIT, Phase, Process, place};
 use crate::airflow::role::Role;
 use crate::env::Vars;
 use crate::process::reaper::Pid;
 use crate::supervisor::Kind;
 use crate::supervisor::state::Note;
+use crate::words::now;
 use serde_json::json;
 use std::path::PathBuf;
 
