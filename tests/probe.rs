@@ -39,6 +39,7 @@ fn on(database: &Postgres, version: &str) -> Fake {
     let mut fake = Fake::new(version);
     fake.database(database, NASTY);
     fake.set("EXECUTOR", "Local");
+    fake.set("AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR", "True");
     fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
     fake
 }
