@@ -5,6 +5,7 @@ pub mod host;
 pub mod postgres;
 pub mod sqlite;
 pub mod tasks;
+pub mod users;
 
 use crate::exit::Code;
 use std::io;
