@@ -8,6 +8,7 @@ pub mod page;
 pub mod postgres;
 pub mod sqlite;
 pub mod tasks;
+pub mod users;
 
 use crate::exit::Code;
 use std::io;

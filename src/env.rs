@@ -115,6 +115,20 @@ variables! {
         "How long a migration, or the wait for one, may take.";
     AIRFLOW_DB_MIGRATE = "_AIRFLOW_DB_MIGRATE", Official, Text, "unset",
         "`true` is `KUBE_AIRFLOW_MIGRATE=auto`, `false` is `KUBE_AIRFLOW_MIGRATE=wait`.";
+    WWW_USER_CREATE = "_AIRFLOW_WWW_USER_CREATE", Official, Text, "true when a name or a password is given",
+        "Whether the webserver makes the user that the next variables describe, when there is none of that name.";
+    WWW_USER_USERNAME = "_AIRFLOW_WWW_USER_USERNAME", Official, Text, "admin",
+        "Login of that user.";
+    WWW_USER_PASSWORD = "_AIRFLOW_WWW_USER_PASSWORD", Official, Secret, "unset",
+        "Password of that user; it never replaces one that is there already.";
+    WWW_USER_FIRSTNAME = "_AIRFLOW_WWW_USER_FIRSTNAME", Official, Text, "Airflow",
+        "First name of that user.";
+    WWW_USER_LASTNAME = "_AIRFLOW_WWW_USER_LASTNAME", Official, Text, "Admin",
+        "Last name of that user.";
+    WWW_USER_EMAIL = "_AIRFLOW_WWW_USER_EMAIL", Official, Text, "airflowadmin@example.com",
+        "Mail address of that user.";
+    WWW_USER_ROLE = "_AIRFLOW_WWW_USER_ROLE", Official, Text, "Admin",
+        "Role of that user.";
     KUBE_AIRFLOW_TEMPLATE = "KUBE_AIRFLOW_TEMPLATE", Ours, Text, "none",
         "File that is rendered to airflow.cfg: every `{{ NAME }}` is replaced.";
     KUBE_AIRFLOW_AIRFLOW = "KUBE_AIRFLOW_AIRFLOW", Ours, Text, "`airflow` from PATH",

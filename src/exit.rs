@@ -49,6 +49,8 @@ pub enum Code {
     CrashLoop = 81,
     /// A key that all pods share is not the one of the pods before.
     KeyDiffers = 83,
+    /// The user that the settings describe could not be made.
+    NoUser = 84,
     /// The command was found and could not be executed.
     NotExecutable = 126,
     /// The command was not found.
@@ -80,6 +82,10 @@ impl Code {
         (Self::MigrationTimeout, "the schema did not reach the needed revision before the deadline"),
         (Self::CrashLoop, "a child of `standalone` ended too often in a short time"),
         (Self::KeyDiffers, "a key that all pods share is not the one of the pods before"),
+        (
+            Self::NoUser,
+            "the user of `_AIRFLOW_WWW_USER_*` could not be made; the last lines of Airflow's output were logged",
+        ),
         (Self::NotExecutable, "the command was found and could not be executed"),
         (Self::NotFound, "the command was not found"),
     ];

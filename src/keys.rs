@@ -8,7 +8,7 @@ pub mod ledger;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,25 @@ pub fn simple_auth_password(path: &Path, user: &str) -> io::Result<Option<Secret
     let text = first_wins(path, || Ok(serde_json::json!({ user: random(12)? }).to_string()))?;
     let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     Ok(value.get(user).and_then(|password| password.as_str()).map(SecretString::from))
+}
+
+/// Adds the password of `user` to the file that Airflow itself reads, unless it has one there.
+///
+/// # Errors
+/// The file cannot be made, read or changed, or is no JSON object.
+pub fn simple_auth_given(path: &Path, user: &str, password: &SecretString) -> io::Result<()> {
+    let password = password.expose_secret();
+    let text = first_wins(path, || Ok(serde_json::json!({ user: password }).to_string()))?;
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is no JSON object of names and passwords");
+    // Airflow makes an empty file before it writes its own.
+    let text = if text.trim().is_empty() { "{}" } else { &text };
+    let mut value: serde_json::Value = serde_json::from_str(text).map_err(|_| damaged())?;
+    let users = value.as_object_mut().ok_or_else(damaged)?;
+    if users.contains_key(user) {
+        return Ok(());
+    }
+    users.insert(user.to_owned(), password.into());
+    crate::files::write_private(path, value.to_string().as_bytes()).map(|_| ()).map_err(io::Error::other)
 }
 
 /// `bytes` random bytes in URL-safe base64 with padding: for 32 bytes, the form of a Fernet key.

@@ -3,11 +3,13 @@
 mod environment;
 mod precedence;
 mod render;
+mod shared;
 mod show;
 
-pub use environment::{Key, Setting, Shared, Value};
+pub use environment::{Key, Setting, Users, Value};
 pub use precedence::PRECEDENCE;
 pub use render::{DERIVED, Error as RenderError, Rendered, render};
+pub use shared::Shared;
 pub use show::{json, text};
 
 use crate::airflow::installed::Installed;
@@ -112,6 +114,8 @@ pub struct Plan {
     pub login: Option<PathBuf>,
     /// Options that probes look at, as Airflow will read them: section, key, value.
     pub probed: Vec<(&'static str, &'static str, String)>,
+    /// The users that the UI is to have.
+    pub users: Option<Users>,
     /// What is executed in the end.
     pub argv: Vec<OsString>,
     /// How signals reach it.
@@ -191,7 +195,8 @@ pub fn make(
         (Goal::Migrate, Mode::Off) => Mode::Auto,
         (_, asked) => asked,
     });
-    let login = (default_login && installed.version.line() >= Line::V3).then(|| {
+    let kept = default_login && made.users.is_none() && made.embedded;
+    let login = (kept && installed.version.line() >= Line::V3).then(|| {
         passwords.map_or_else(|| settings.home.join("simple_auth_manager_passwords.json.generated"), PathBuf::from)
     });
     Ok(Plan {
@@ -211,8 +216,12 @@ pub fn make(
         migrate_timeout: settings.migrate_timeout,
         shared,
         managers: managers.split(',').map(str::trim).filter(|class| !class.is_empty()).map(str::to_owned).collect(),
-        login: login.filter(|_| made.embedded),
         probed,
+        login: match &made.users {
+            Some(Users::Kept(path)) => Some(path.clone()),
+            _ => login,
+        },
+        users: made.users,
         notes,
         installed,
     })

@@ -7,6 +7,7 @@ mod drain;
 mod identity;
 mod pidfiles;
 mod shared;
+mod users;
 
 use crate::airflow::installed::{self, Installed};
 use crate::airflow::role::Role;

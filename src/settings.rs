@@ -4,6 +4,7 @@ pub mod airflow;
 pub mod problem;
 pub mod reader;
 pub mod services;
+pub mod user;
 
 use crate::broker::Broker;
 use crate::database::Database;
@@ -17,6 +18,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use user::User;
 
 /// What this program was told. Values that stay absent here may still come from Airflow's own variables or its file.
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ pub struct Settings {
     pub web_prefix: Option<String>,
     /// Path prefix of flower: empty, or `/` and something.
     pub flower_prefix: Option<String>,
+    /// The user that the web role makes.
+    pub user: Option<User>,
     /// How long services may take to appear.
     pub wait_timeout: Duration,
     /// Who migrates.
@@ -131,6 +135,7 @@ impl Settings {
             load_examples: examples.or(ex),
             web_prefix: r.prefix(&env::AIRFLOW_URL_PREFIX),
             flower_prefix: r.prefix(&env::FLOWER_URL_PREFIX),
+            user: user::user(r),
             wait_timeout: timeout.or(tries).unwrap_or(Duration::from_mins(5)),
             migrate: migrate(r),
             migrate_timeout: r.duration(&env::KUBE_AIRFLOW_MIGRATE_TIMEOUT).unwrap_or(Duration::from_mins(20)),

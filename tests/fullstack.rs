@@ -6,8 +6,9 @@ mod celery;
 mod common;
 mod stack;
 
+use common::NASTY;
 use nix::sys::signal::Signal;
-use stack::line::{Line, ONE, THREE, TWO};
+use stack::line::{self, Line, ONE, THREE, TWO};
 use stack::{Stack, api::Api, poll};
 
 #[test]
@@ -64,6 +65,13 @@ fn runs_a_dag_and_stops_clean(line: &Line) {
     });
     let tasks = query("SELECT task_id || ' ' || state || ' ' || try_number FROM task_instance ORDER BY 1");
     assert_eq!(tasks, "extract success 1\nload success 1\ntransform success 1");
+
+    if !line.simple_auth {
+        let sql = "SELECT username || ' ' || name FROM ab_user u JOIN ab_user_role ur ON ur.user_id = u.id \
+                   JOIN ab_role r ON r.id = ur.role_id";
+        assert_eq!(query(sql), "ops Admin");
+        assert!(line::is_password_of(&airflow, NASTY, &query("SELECT password FROM ab_user")));
+    }
 
     assert_eq!(stack.stop(Signal::SIGTERM), [], "each role was asked to stop and did");
     assert_eq!(query("SELECT DISTINCT job_type || ' ' || state FROM job ORDER BY 1"), line.jobs);

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
-use stack::line::{Line, ONE, THREE, TWO};
+use stack::line::{self, Line, ONE, THREE, TWO};
 use stack::{Stack, api::Api, poll, process};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -44,7 +44,7 @@ fn runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys(line: &Line
     let port = ports[0];
 
     stack.start("standalone");
-    ui(&mut stack, line, port, &home);
+    ui(&mut stack, line, &airflow, port, &home);
     let kept = kept(&stack, line, &home);
     runs_to_success(&mut stack, line, &home, "first");
     a_killed_child_comes_back_alone(&mut stack, line);
@@ -52,7 +52,7 @@ fn runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys(line: &Line
     assert_eq!(stack.left_over(), Vec::<String>::new());
 
     stack.start("standalone");
-    ui(&mut stack, line, port, &home);
+    ui(&mut stack, line, &airflow, port, &home);
     assert_eq!(self::kept(&stack, line, &home), kept);
     runs_to_success(&mut stack, line, &home, "second");
     assert_eq!(stack.stop(Signal::SIGTERM), []);
@@ -61,29 +61,29 @@ fn runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys(line: &Line
 }
 
 /// Waits for the UI and for the words about it, then logs in with what they name.
-fn ui(stack: &mut Stack, line: &Line, port: u16, home: &Path) {
+fn ui(stack: &mut Stack, line: &Line, airflow: &Path, port: u16, home: &Path) {
     let mut api = Api::new(port);
     poll("the UI answers", || {
         stack.all_running();
         api.json(line.ready, None)
     });
-    let passwords = passwords_file(home);
-    let mut wanted = vec![format!(":{port}")];
-    if line.simple_auth {
-        wanted.extend(["admin".to_owned(), passwords.clone()]);
-    }
-    poll("the log names the URL, and user and password file if there are any", || {
+    let passwords = passwords_file(line, home);
+    let wanted = [format!(":{port}"), "admin".to_owned(), passwords.clone()];
+    poll("the log names URL, user and password file", || {
         let said = stack.init("standalone").said();
         wanted.iter().find(|part| !said.contains(*part)).map_or(Ok(()), |part| Err(format!("no {part:?} in it")))
     });
+    let (user, password) = login(&passwords);
     if line.simple_auth {
-        let (user, password) = login(&passwords);
         poll("the login is accepted", || api.log_in(&user, &password));
+    } else {
+        let hash = query(home, &format!("SELECT password FROM ab_user WHERE username = '{user}'")).unwrap();
+        assert!(line::is_password_of(airflow, &password, &hash));
     }
 }
 
-fn passwords_file(home: &Path) -> String {
-    home.join("simple_auth_manager_passwords.json.generated").to_str().unwrap().to_owned()
+fn passwords_file(line: &Line, home: &Path) -> String {
+    home.join(line.passwords).to_str().unwrap().to_owned()
 }
 
 fn login(passwords: &str) -> (String, String) {
@@ -98,11 +98,9 @@ fn kept(stack: &Stack, line: &Line, home: &Path) -> Vec<String> {
     let value = |name: &&str| environment.lines().find_map(|line| line.strip_prefix(*name)?.strip_prefix('='));
     let mut kept: Vec<_> = line.keys.iter().filter_map(value).map(str::to_owned).collect();
     assert_eq!(kept.len(), line.keys.len(), "every role gets all keys");
-    if line.simple_auth {
-        let passwords = passwords_file(home);
-        assert_eq!(fs::metadata(&passwords).unwrap().permissions().mode() & 0o777, 0o600, "{passwords}");
-        kept.push(login(&passwords).1);
-    }
+    let passwords = passwords_file(line, home);
+    assert_eq!(fs::metadata(&passwords).unwrap().permissions().mode() & 0o777, 0o600, "{passwords}");
+    kept.push(login(&passwords).1);
     kept
 }
 

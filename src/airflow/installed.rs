@@ -22,6 +22,8 @@ pub struct Installed {
     pub version_text: String,
     /// The `airflow` executable, as it was found: links are not resolved.
     pub script: PathBuf,
+    /// The Python that runs it, if it is a script of one.
+    pub python: Option<PathBuf>,
     /// `…/site-packages/airflow`.
     pub package: PathBuf,
     /// The folder that holds the package and the metadata of all others.
@@ -101,7 +103,11 @@ pub fn find(
                 return Err(Error::NoVersion(package));
             };
             let providers = found.providers;
-            return Ok(Installed { version, version_text, script, package, site_packages, providers });
+            let python = match interpreter {
+                script::Interpreter::Python(python) => Some(python),
+                _ => None,
+            };
+            return Ok(Installed { version, version_text, script, python, package, site_packages, providers });
         }
         looked.push(site_packages);
     }

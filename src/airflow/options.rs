@@ -67,6 +67,8 @@ pub const SSL_MUTUAL: Opt = plain(&[(ALWAYS, "celery", "ssl_mutual_tls")]);
 pub const STANDALONE_DAG_PROCESSOR: Opt = plain(&[(Version::new(2, 3, 0), "scheduler", "standalone_dag_processor")]);
 /// Class that decides who may log in.
 pub const AUTH_MANAGER: Opt = plain(&[(Version::new(2, 7, 0), "core", "auth_manager")]);
+/// Whether 1.10 has the UI with users.
+pub const RBAC: Opt = plain(&[(ALWAYS, "webserver", "rbac")]);
 /// Users of the simple auth manager, `name:role` separated by commas.
 pub const SIMPLE_AUTH_USERS: Opt = plain(&[(THREE, "core", "simple_auth_manager_users")]);
 /// File with the passwords of the simple auth manager.
@@ -133,6 +135,7 @@ pub const ALL: &[&Opt] = &[
     &SSL_MUTUAL,
     &STANDALONE_DAG_PROCESSOR,
     &AUTH_MANAGER,
+    &RBAC,
     &SIMPLE_AUTH_USERS,
     &SIMPLE_AUTH_PASSWORDS,
     &SIMPLE_AUTH_ALL_ADMINS,

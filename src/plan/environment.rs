@@ -5,8 +5,10 @@
 //! template says.
 
 mod shared;
+mod users;
 
-use super::Endpoint;
+pub use users::Users;
+
 use super::Goal;
 use crate::airflow::installed::Installed;
 use crate::airflow::options::{self, Opt};
@@ -57,19 +59,6 @@ pub enum Key {
     Jwt,
 }
 
-/// A key that all pods share, as Airflow will have it.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    /// The variable of ours for such a key.
-    pub name: &'static str,
-    /// Who gave it.
-    pub source: String,
-    /// The key, or the command that prints it.
-    pub key: Endpoint<SecretString>,
-    /// Whether it may be several keys with commas between them.
-    pub list: bool,
-}
-
 /// What was decided.
 pub(super) struct Made {
     pub(super) settings: Vec<Setting>,
@@ -77,6 +66,7 @@ pub(super) struct Made {
     pub(super) executor: String,
     executor_source: Source,
     pub(super) embedded: bool,
+    pub(super) users: Option<Users>,
     version: Version,
 }
 
@@ -99,9 +89,12 @@ pub(super) fn make(
     problems: &mut Vec<Problem>,
 ) -> Made {
     let version = installed.version;
-    let removed = settings.service_links.clone();
+    let mut removed = settings.service_links.clone();
+    // Airflow has no use for it, nor have its tasks.
+    let password = ["", "_FILE"].map(|end| format!("{}{end}", env::WWW_USER_PASSWORD.name));
+    removed.extend(password.into_iter().filter(|name| vars.get(name).is_some()).map(OsString::from));
     let (executor, executor_source) = (String::new(), Source::Default);
-    let made = Made { settings: Vec::new(), removed, executor, executor_source, embedded: false, version };
+    let made = Made { settings: Vec::new(), removed, executor, executor_source, embedded: false, users: None, version };
     let mut maker = Maker { config, problems, made };
     maker.made.embedded = !settings.database.named && maker.said(&options::DATABASE_URL).is_none();
     maker.homes(settings, vars, installed);
@@ -111,6 +104,7 @@ pub(super) fn make(
     maker.dag_processor(spec);
     maker.keys(goal, settings);
     maker.addresses(goal, settings);
+    maker.users(goal, settings);
     let examples = settings.load_examples.map(|on| (truth(on), env::LOAD_DAGS_EXAMPLES.name));
     maker.decide(&options::LOAD_EXAMPLES, examples, Some(truth(false)));
     maker.files();
@@ -144,26 +138,6 @@ impl Made {
             };
         }
         config.file(opt).map_err(|problem| problems.push(problem)).ok().flatten().map(|(told, _)| told)
-    }
-
-    /// The keys that pods share. What only a secrets backend knows is left out, and so are keys of one machine.
-    pub(super) fn shared(&self, config: &Config<'_>, problems: &mut Vec<Problem>) -> Vec<Shared> {
-        let all = [
-            (&options::FERNET_KEY, env::FERNET_KEY.name),
-            (&options::SECRET_KEY, env::KUBE_AIRFLOW_API_SECRET_KEY.name),
-            (&options::JWT_SECRET, env::KUBE_AIRFLOW_JWT_SECRET.name),
-        ];
-        let one = |(opt, name): (&Opt, &'static str)| {
-            let told = self.told(config, opt, problems)?;
-            let source = told.source().to_string();
-            let key = match told {
-                Told::Value(key, _) => Endpoint::Known(key),
-                Told::Command(command, source) => Endpoint::Asked(command, source),
-                Told::Backend(_) | Told::File(..) => return None,
-            };
-            Some(Shared { name, source, key, list: name == env::FERNET_KEY.name })
-        };
-        all.into_iter().filter_map(one).collect()
     }
 
     /// The files that Celery checks the broker's certificate with, when TLS is on.

@@ -1,6 +1,6 @@
 //! Carrying a plan out, step by step.
 
-use super::{Parent, chain, identity, log_lines, pidfiles, shared};
+use super::{Parent, chain, identity, log_lines, pidfiles, shared, users};
 use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
@@ -13,7 +13,7 @@ use crate::exit::Code;
 use crate::files;
 use crate::keys::{self, Keys};
 use crate::migrate::{self, Mode, Needed, State};
-use crate::plan::{Endpoint, Goal, Key, Plan, Value};
+use crate::plan::{Endpoint, Goal, Key, Plan, Users, Value};
 use crate::process::trampoline::EXEC;
 use crate::report::Message;
 use crate::status::{self, Phase};
@@ -120,10 +120,16 @@ fn configure(plan: &Plan) -> Result<(), Code> {
             return Err(failed(&plan.config, "AIRFLOW_CONFIG", &error));
         }
     }
-    if matches!(plan.goal, Goal::Role { role: Role::Web, standalone: true, .. })
-        && let Some(path) = &plan.login
-        && let Err(error) = keys::simple_auth_password(path, "admin")
-    {
+    let passwords = match (&plan.goal, &plan.users, &plan.login) {
+        (_, Some(Users::Simple(user, path)), _) => {
+            Some((path, keys::simple_auth_given(path, &user.name, &user.password)))
+        }
+        (Goal::Role { role: Role::Web, standalone: true, .. }, None, Some(path)) => {
+            Some((path, keys::simple_auth_password(path, "admin").map(|_| ())))
+        }
+        _ => None,
+    };
+    if let Some((path, Err(error))) = passwords {
         return Err(failed(path, "AIRFLOW_HOME", &error));
     }
     Ok(())
@@ -204,7 +210,8 @@ async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)
         }
         _ => {}
     }
-    shared::check(plan, database.as_ref(), environment).await
+    shared::check(plan, database.as_ref(), environment).await?;
+    users::ensure(plan, database.as_ref(), environment).await
 }
 
 /// What the installed Airflow needs of its database.

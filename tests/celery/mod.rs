@@ -54,6 +54,8 @@ pub(crate) fn deployment(line: &Line, airflow: &Path, folder: &Path, dags: &str)
         ("AIRFLOW__CELERY__FLOWER_PORT", flower.to_string()),
         ("AIRFLOW__CELERY__WORKER_CONCURRENCY", "1".to_owned()),
     ];
+    environment.push(("_AIRFLOW_WWW_USER_USERNAME", "ops".to_owned()));
+    environment.push(("_AIRFLOW_WWW_USER_PASSWORD_FILE", password.to_str().unwrap().to_owned()));
     environment.extend(line.settings(airflow, [web, logs, triggers]));
     Celery { database: database.name, web, flower, environment }
 }

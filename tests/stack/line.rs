@@ -1,6 +1,8 @@
 //! What a test has to know about an Airflow line: where it is installed, its roles, and how it is spoken to.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// One line of Airflow.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct Line {
     pub(crate) jobs: &'static str,
     /// Whether there is a login without a database of users.
     pub(crate) simple_auth: bool,
+    /// The file with the password of `standalone`, below its home.
+    pub(crate) passwords: &'static str,
     /// A path that is answered by the UI when it is up.
     pub(crate) ready: &'static str,
     /// How a DAG is triggered; the name of the DAG and of the run follow.
@@ -41,6 +45,7 @@ pub(crate) static ONE: Line = Line {
     children: &["webserver", "scheduler"],
     jobs: "LocalTaskJob success\nSchedulerJob success",
     simple_auth: false,
+    passwords: ".kube-airflow-init/passwords.json",
     ready: "/health",
     trigger: &["trigger_dag"],
     run: "--run_id",
@@ -62,6 +67,7 @@ pub(crate) static TWO: Line = Line {
     children: &["webserver", "scheduler", "triggerer"],
     jobs: "DagProcessorJob success\nLocalTaskJob success\nSchedulerJob success\nTriggererJob success",
     simple_auth: false,
+    passwords: ".kube-airflow-init/passwords.json",
     ready: "/health",
     trigger: &["dags", "trigger"],
     run: "--run-id",
@@ -83,6 +89,7 @@ pub(crate) static THREE: Line = Line {
     children: &["api-server", "scheduler", "dag-processor", "triggerer"],
     jobs: "DagProcessorJob success\nSchedulerJob success\nTriggererJob success",
     simple_auth: true,
+    passwords: "simple_auth_manager_passwords.json.generated",
     ready: "/api/v2/version",
     trigger: &["dags", "trigger"],
     run: "--run-id",
@@ -111,10 +118,20 @@ impl Line {
     }
 
     /// The settings of the installation, of the UI's port and of the two log servers'.
-    pub(crate) fn settings(&self, airflow: &std::path::Path, ports: [u16; 3]) -> Vec<(&'static str, String)> {
+    pub(crate) fn settings(&self, airflow: &Path, ports: [u16; 3]) -> Vec<(&'static str, String)> {
         let ports = self.ports.into_iter().zip(ports).map(|(name, port)| (name, port.to_string()));
         let options = self.options.iter().map(|(name, value)| (*name, (*value).to_owned()));
         let airflow = ("KUBE_AIRFLOW_AIRFLOW", airflow.to_str().unwrap().to_owned());
         std::iter::once(airflow).chain(ports).chain(options).collect()
     }
+}
+
+/// Whether `hash`, a row of `ab_user`, is of `password`: by the library that Airflow itself uses.
+pub(crate) fn is_password_of(airflow: &Path, password: &str, hash: &str) -> bool {
+    let code = "import sys; from werkzeug.security import check_password_hash; hash, password = \
+                sys.stdin.buffer.read().decode().split('\\n', 1); sys.exit(not check_password_hash(hash, password))";
+    let mut python = Command::new(airflow.with_file_name("python"));
+    let mut child = python.args(["-c", code]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{hash}\n{password}").as_bytes()).unwrap();
+    child.wait().unwrap().success()
 }

@@ -15,6 +15,7 @@ fn file(root: &TempDir, path: &str, text: &str) {
 
 fn installed(root: &TempDir, version: Version) -> Installed {
     Installed {
+        python: None,
         version,
         version_text: version.to_string(),
         script: "/bin/airflow".into(),

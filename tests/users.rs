@@ -1,0 +1,111 @@
+//! The first user of the UI on Airflow 3 with the FAB auth manager, and the words about users that cannot be.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+mod celery;
+mod common;
+mod fake;
+mod stack;
+
+use common::{NASTY, postgres};
+use nix::sys::signal::Signal;
+use stack::line::{self, THREE};
+use stack::{Stack, poll};
+use std::process::{Command, Output};
+
+#[test]
+fn a_user_of_fab_on_3_3_is_made_once_and_its_password_is_never_set_again() {
+    let Some(airflow) = THREE.airflow("users") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut celery = celery::deployment(&THREE, &airflow, folder.path(), "examples/dags");
+    let fab = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager".to_owned();
+    celery.environment.push(("AIRFLOW__CORE__AUTH_MANAGER", fab));
+    let mut stack = Stack::new(folder.path(), &celery.environment);
+    let started = |stack: &mut Stack| {
+        poll("the api-server is started", || {
+            stack.all_running();
+            let said = stack.init("api-server").said();
+            if said.contains("starting webserver") { Ok(said) } else { Err(said) }
+        })
+    };
+    let password = || celery.query("SELECT username || ' ' || password FROM ab_user");
+
+    stack.start("api-server");
+    assert!(started(&mut stack).contains("made user ops with role Admin"));
+    let made = password();
+    let (name, hash) = made.split_once(' ').unwrap();
+    assert_eq!(name, "ops");
+    assert!(line::is_password_of(&airflow, NASTY, hash));
+    stack.stop(Signal::SIGTERM);
+
+    stack.start("api-server");
+    assert!(!started(&mut stack).contains("making user"), "nothing is to be done");
+    assert_eq!(password(), made);
+    stack.stop(Signal::SIGTERM);
+    stack.nothing_unwanted_was_said(&celery::secrets());
+}
+
+/// A webserver of Airflow 2 or 3 with a script in Airflow's place; `ab_user` has nobody.
+fn web(version: &str, settings: &[(&str, &str)]) -> Output {
+    let folder = fake::folder();
+    let root = folder.path();
+    fake::install(&root.join("v"), version, "env");
+    let database = postgres::server().database();
+    let sql = format!(
+        "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('e3a246e0dc1');
+         CREATE TABLE slot_pool (pool text); INSERT INTO slot_pool VALUES ('default_pool');
+         CREATE TABLE ab_user (username text, password text); GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}",
+        database.user
+    );
+    postgres::server().sql(&database.name, &sql);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kube-airflow-init"));
+    command.arg("webserver").env_clear().env("HOME", root).env("PATH", "/usr/bin:/bin");
+    command.env("KUBE_AIRFLOW_AIRFLOW", root.join("v/bin/airflow")).env("AIRFLOW_HOME", root.join("home"));
+    command.env("POSTGRES_HOST", &database.host).env("POSTGRES_PORT", database.port.to_string());
+    command.env("POSTGRES_DB", &database.name).env("POSTGRES_USER", &database.user).env("POSTGRES_PASSWORD", NASTY);
+    command.env("FERNET_KEY", "b2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2w=").env("KUBE_AIRFLOW_JWT_SECRET", "j");
+    command.env("KUBE_AIRFLOW_API_SECRET_KEY", "s").envs(settings.iter().copied());
+    command.output().unwrap()
+}
+
+#[test]
+fn without_a_name_nobody_is_made_and_the_log_says_how() {
+    for (version, how) in [("2.11.2", "`airflow users create`"), ("3.3.2", "_AIRFLOW_WWW_USER_PASSWORD_FILE")] {
+        let output = web(version, &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(said.contains("the UI has no user") && said.contains(how), "{said}");
+        let environment = String::from_utf8_lossy(&output.stdout);
+        // Left alone, Airflow 3 makes an administrator and prints the password.
+        assert_eq!(environment.contains("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS=\n"), version == "3.3.2");
+    }
+}
+
+#[test]
+fn a_password_that_everybody_knows_is_refused_and_so_is_a_user_without_one() {
+    for (name, password, wrong) in [
+        ("admin", "admin", "everybody tries first"),
+        ("airflow", "airflow", "everybody tries first"),
+        ("me", "me", "everybody tries first"),
+        ("me", "", "is not set, and a user is to be made"),
+    ] {
+        let output = web("2.11.2", &[("_AIRFLOW_WWW_USER_USERNAME", name), ("_AIRFLOW_WWW_USER_PASSWORD", password)]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains("_AIRFLOW_WWW_USER_PASSWORD ") && said.contains(wrong), "{said}");
+    }
+}
+
+#[test]
+fn airflow_never_sees_the_password_and_a_user_that_cannot_be_made_is_84() {
+    let user = [("_AIRFLOW_WWW_USER_USERNAME", "ops"), ("_AIRFLOW_WWW_USER_PASSWORD", "a long password")];
+    // The script ends well and makes nobody.
+    let output = web("2.11.2", &user);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(84), "{said}");
+    assert!(said.contains("user ops could not be made") && !said.contains("a long password"), "{said}");
+    let output = web("3.3.2", &user);
+    let environment = String::from_utf8_lossy(&output.stdout);
+    assert!(environment.contains("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS=ops:admin\n"), "{environment}");
+    assert!(!environment.contains("a long password"), "{environment}");
+}
