@@ -100,6 +100,10 @@ pub struct Plan {
     pub direct: Option<(String, u16)>,
     /// The broker, when it is needed; several for failover.
     pub broker: Option<Endpoint<Vec<Broker>>>,
+    /// Packages to install first.
+    pub packages: Vec<String>,
+    /// Whether services and schema are looked at.
+    pub checked: bool,
     /// How long to wait for them.
     pub wait_timeout: Duration,
     /// Who brings the schema up to date; `None` when the goal does not need it.
@@ -198,6 +202,8 @@ pub fn make(
     });
     Ok(Plan {
         argv: argv(&goal, spec, &installed),
+        checked: !settings.unchecked || matches!(goal, Goal::Wait | Goal::Migrate | Goal::AcceptKeys),
+        packages: settings.packages.clone(),
         policy: spec.map(|spec| policy(spec, settings.grace)),
         goal,
         rendered,

@@ -1,6 +1,6 @@
 //! Carrying a plan out, step by step.
 
-use super::{Parent, chain, identity, log_lines, pidfiles, shared, users};
+use super::{Parent, chain, identity, log_lines, packages, pidfiles, shared, users};
 use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
@@ -41,6 +41,7 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result
     if matches!(plan.goal, Goal::Role { .. }) {
         pidfiles::remove_stale(&plan.home);
     }
+    packages::install(plan, &environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         error!("cannot start: {error}");
         Code::Os
@@ -162,6 +163,9 @@ fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
 
 /// Waits for what the plan needs, and brings the schema up to date.
 async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
+    if !plan.checked {
+        return Ok(());
+    }
     let foreign = |error: &database::Error| matches!(error, database::Error::Unsupported(_));
     let database = known(plan.database.as_ref(), environment, Database::parse, foreign);
     let foreign = |error: &broker::Error| matches!(error, broker::Error::Unsupported(_));
