@@ -116,6 +116,8 @@ pub struct Plan {
     pub managers: Vec<String>,
     /// The password file of the simple auth manager, where nobody chose another way to log in.
     pub login: Option<PathBuf>,
+    /// Port of the UI, and its path: empty, or `/` and something.
+    pub web: (String, String),
     /// The users that the UI is to have.
     pub users: Option<Users>,
     /// What is executed in the end.
@@ -223,6 +225,7 @@ pub fn make(
             Some(Users::Kept(path)) => Some(path.clone()),
             _ => login,
         },
+        web: made.web,
         users: made.users,
         notes,
         installed,

@@ -66,6 +66,8 @@ pub(super) struct Made {
     executor_source: Source,
     pub(super) embedded: bool,
     pub(super) users: Option<Users>,
+    /// Port of the UI, and its path: empty, or `/` and something.
+    pub(super) web: (String, String),
     version: Version,
 }
 
@@ -93,7 +95,16 @@ pub(super) fn make(
     let password = ["", "_FILE"].map(|end| format!("{}{end}", env::WWW_USER_PASSWORD.name));
     removed.extend(password.into_iter().filter(|name| vars.get(name).is_some()).map(OsString::from));
     let (executor, executor_source) = (String::new(), Source::Default);
-    let made = Made { settings: Vec::new(), removed, executor, executor_source, embedded: false, users: None, version };
+    let made = Made {
+        settings: Vec::new(),
+        removed,
+        executor,
+        executor_source,
+        embedded: false,
+        users: None,
+        web: Default::default(),
+        version,
+    };
     let mut maker = Maker { config, problems, made };
     maker.made.embedded = !settings.database.named && maker.said(&options::DATABASE_URL).is_none();
     maker.homes(settings, vars, installed);
@@ -334,6 +345,12 @@ impl Maker<'_> {
         };
         let prefix = settings.web_prefix.clone().unwrap_or_default();
         let here = settings.api_url.clone().unwrap_or_else(|| format!("http://localhost:{port}"));
+        // `http://host/path`: what comes after the third slash.
+        let path = match self.said(&options::BASE_URL) {
+            Some(Told::Value(url, _)) => url.expose_secret().splitn(4, '/').nth(3).map(|path| format!("/{path}")),
+            _ => Some(prefix.clone()),
+        };
+        self.made.web = (port.clone(), path.unwrap_or_default().trim_end_matches('/').to_owned());
         let base = settings.web_prefix.is_some().then(|| Value::Public(format!("{here}{prefix}")));
         self.decide(&options::BASE_URL, base.map(|base| (base, env::AIRFLOW_URL_PREFIX.name)), None);
         let api = settings.api_url.as_ref().map(|url| Value::Public(format!("{url}{prefix}/execution/")));
