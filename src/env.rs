@@ -115,12 +115,22 @@ variables! {
         "How long a migration, or the wait for one, may take.";
     AIRFLOW_DB_MIGRATE = "_AIRFLOW_DB_MIGRATE", Official, Text, "unset",
         "`true` is `KUBE_AIRFLOW_MIGRATE=auto`, `false` is `KUBE_AIRFLOW_MIGRATE=wait`.";
+    AIRFLOW_DB_UPGRADE = "_AIRFLOW_DB_UPGRADE", Official, Text, "unset",
+        "The older name of `_AIRFLOW_DB_MIGRATE`.";
+    CONNECTION_CHECK_MAX_COUNT = "CONNECTION_CHECK_MAX_COUNT", Official, Text, "see KUBE_AIRFLOW_WAIT_TIMEOUT",
+        "Number of tries that a wait may take; `0`: services and schema are not looked at, Airflow is started at once.";
+    CONNECTION_CHECK_SLEEP_TIME = "CONNECTION_CHECK_SLEEP_TIME", Official, Text, "3",
+        "Seconds for each of these tries.";
+    PIP_ADDITIONAL_REQUIREMENTS = "_PIP_ADDITIONAL_REQUIREMENTS", Official, Text, "none",
+        "Python packages that are installed at every start: for a try-out only, `standalone` leaves them out.";
     WWW_USER_CREATE = "_AIRFLOW_WWW_USER_CREATE", Official, Text, "true when a name or a password is given",
         "Whether the webserver makes the user that the next variables describe, when there is none of that name.";
     WWW_USER_USERNAME = "_AIRFLOW_WWW_USER_USERNAME", Official, Text, "admin",
         "Login of that user.";
     WWW_USER_PASSWORD = "_AIRFLOW_WWW_USER_PASSWORD", Official, Secret, "unset",
         "Password of that user; it never replaces one that is there already.";
+    WWW_USER_PASSWORD_CMD = "_AIRFLOW_WWW_USER_PASSWORD_CMD", Official, Text, "unset",
+        "Refused: no shell is run here; use `_AIRFLOW_WWW_USER_PASSWORD_FILE`.";
     WWW_USER_FIRSTNAME = "_AIRFLOW_WWW_USER_FIRSTNAME", Official, Text, "Airflow",
         "First name of that user.";
     WWW_USER_LASTNAME = "_AIRFLOW_WWW_USER_LASTNAME", Official, Text, "Admin",

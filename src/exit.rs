@@ -51,6 +51,8 @@ pub enum Code {
     KeyDiffers = 83,
     /// The user that the settings describe could not be made.
     NoUser = 84,
+    /// The packages of `_PIP_ADDITIONAL_REQUIREMENTS` could not be installed.
+    NoPackages = 85,
     /// The command was found and could not be executed.
     NotExecutable = 126,
     /// The command was not found.
@@ -86,6 +88,7 @@ impl Code {
             Self::NoUser,
             "the user of `_AIRFLOW_WWW_USER_*` could not be made; the last lines of Airflow's output were logged",
         ),
+        (Self::NoPackages, "the packages of `_PIP_ADDITIONAL_REQUIREMENTS` could not be installed"),
         (Self::NotExecutable, "the command was found and could not be executed"),
         (Self::NotFound, "the command was not found"),
     ];

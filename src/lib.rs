@@ -5,6 +5,7 @@ pub mod broker;
 pub mod check;
 pub mod cli;
 pub mod command;
+pub mod compat;
 pub mod config;
 pub mod database;
 pub mod env;

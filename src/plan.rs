@@ -100,6 +100,10 @@ pub struct Plan {
     pub direct: Option<(String, u16)>,
     /// The broker, when it is needed; several for failover.
     pub broker: Option<Endpoint<Vec<Broker>>>,
+    /// Packages to install first.
+    pub packages: Vec<String>,
+    /// Whether services and schema are looked at.
+    pub checked: bool,
     /// How long to wait for them.
     pub wait_timeout: Duration,
     /// Who brings the schema up to date; `None` when the goal does not need it.
@@ -114,6 +118,8 @@ pub struct Plan {
     pub login: Option<PathBuf>,
     /// Options that probes look at, as Airflow will read them: section, key, value.
     pub probed: Vec<(&'static str, &'static str, String)>,
+    /// Port of the UI, and its path: empty, or `/` and something.
+    pub web: (String, String),
     /// The users that the UI is to have.
     pub users: Option<Users>,
     /// What is executed in the end.
@@ -201,6 +207,8 @@ pub fn make(
     });
     Ok(Plan {
         argv: argv(&goal, spec, &installed),
+        checked: !settings.unchecked || matches!(goal, Goal::Wait | Goal::Migrate | Goal::AcceptKeys),
+        packages: settings.packages.clone(),
         policy: spec.map(|spec| policy(spec, settings.grace)),
         goal,
         rendered,
@@ -221,6 +229,7 @@ pub fn make(
             Some(Users::Kept(path)) => Some(path.clone()),
             _ => login,
         },
+        web: made.web,
         users: made.users,
         notes,
         installed,

@@ -5,6 +5,7 @@ mod act;
 mod announce;
 mod drain;
 mod identity;
+mod packages;
 mod pidfiles;
 mod shared;
 mod users;

@@ -57,6 +57,10 @@ pub struct Settings {
     pub user: Option<User>,
     /// How long services may take to appear.
     pub wait_timeout: Duration,
+    /// Neither services nor schema are looked at.
+    pub unchecked: bool,
+    /// Words for `pip install`.
+    pub packages: Vec<String>,
     /// Who migrates.
     pub migrate: Mode,
     /// How long a migration may take.
@@ -114,6 +118,10 @@ impl Settings {
         let tries = r.number(&env::TRY_LOOP, 1..=100_000).map(|n| Duration::from_secs(5 * n));
         let timeout = r.duration(&env::KUBE_AIRFLOW_WAIT_TIMEOUT);
         r.one_of(&env::TRY_LOOP, tries.is_some(), &env::KUBE_AIRFLOW_WAIT_TIMEOUT, timeout.is_some());
+        let count = r.number(&env::CONNECTION_CHECK_MAX_COUNT, 0..=100_000);
+        let pause = r.number(&env::CONNECTION_CHECK_SLEEP_TIME, 0..=86_400).unwrap_or(3);
+        // A wait in another form wins: the official image itself may set these.
+        let official = count.map(|count| Duration::from_secs(count * pause.max(1)));
         let examples = r.switch(&env::LOAD_DAGS_EXAMPLES);
         let ex = r.switch(&env::LOAD_EX);
         r.agree(&env::LOAD_DAGS_EXAMPLES, examples, &env::LOAD_EX, ex);
@@ -136,7 +144,9 @@ impl Settings {
             web_prefix: r.prefix(&env::AIRFLOW_URL_PREFIX),
             flower_prefix: r.prefix(&env::FLOWER_URL_PREFIX),
             user: user::user(r),
-            wait_timeout: timeout.or(tries).unwrap_or(Duration::from_mins(5)),
+            wait_timeout: timeout.or(tries).or(official).unwrap_or(Duration::from_mins(5)),
+            unchecked: count == Some(0),
+            packages: r.text(&env::PIP_ADDITIONAL_REQUIREMENTS).map_or_else(Vec::new, |text| words(&text)),
             migrate: migrate(r),
             migrate_timeout: r.duration(&env::KUBE_AIRFLOW_MIGRATE_TIMEOUT).unwrap_or(Duration::from_mins(20)),
             grace: r.duration(&env::KUBE_AIRFLOW_GRACE),
@@ -244,9 +254,15 @@ fn outage_limit(r: &mut Reader<'_>) -> Option<Duration> {
     r.duration(variable)
 }
 
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
 fn migrate(r: &mut Reader<'_>) -> Mode {
     let ours = r.choice(&env::KUBE_AIRFLOW_MIGRATE, &["auto", "wait", "off"]);
-    let official = r.switch(&env::AIRFLOW_DB_MIGRATE);
+    let (new, old) = (r.switch(&env::AIRFLOW_DB_MIGRATE), r.switch(&env::AIRFLOW_DB_UPGRADE));
+    r.agree(&env::AIRFLOW_DB_MIGRATE, new, &env::AIRFLOW_DB_UPGRADE, old);
+    let official = new.or(old);
     // Somebody else migrates: both `wait` and `off` say so.
     r.agree(&env::KUBE_AIRFLOW_MIGRATE, ours.map(|word| word == "auto"), &env::AIRFLOW_DB_MIGRATE, official);
     match ours {

@@ -63,8 +63,20 @@ fn runs_a_dag_and_stops_clean(line: &Line) {
         assert_ne!(state, "failed");
         if state == "success" { Ok(()) } else { Err(state) }
     });
-    let tasks = query("SELECT task_id || ' ' || state || ' ' || try_number FROM task_instance ORDER BY 1");
+    let tasks = query(
+        "SELECT task_id || ' ' || state || ' ' || try_number FROM task_instance WHERE dag_id = 'three_tasks' ORDER BY 1",
+    );
     assert_eq!(tasks, "extract success 1\nload success 1\ntransform success 1");
+
+    let tutorial = include_str!("../docs/tutorial.md");
+    assert!(tutorial.contains(&format!("`airflow {}`", line.backfill)), "the tutorial says something else");
+    let words: Vec<_> = ["exec", "--", "airflow"].into_iter().chain(line.backfill.split(' ')).collect();
+    stack.run("backfill", &words);
+    poll("both days are filled", || {
+        stack.all_running();
+        let days = query("SELECT task_id || ' ' || state FROM task_instance WHERE dag_id = 'one_week'");
+        if days == "print_date success\nprint_date success" { Ok(()) } else { Err(days) }
+    });
 
     if !line.simple_auth {
         let sql = "SELECT username || ' ' || name FROM ab_user u JOIN ab_user_role ur ON ur.user_id = u.id \

@@ -99,7 +99,7 @@ fn a_password_that_everybody_knows_is_refused_and_so_is_a_user_without_one() {
 #[test]
 fn airflow_never_sees_the_password_and_a_user_that_cannot_be_made_is_84() {
     let user = [("_AIRFLOW_WWW_USER_USERNAME", "ops"), ("_AIRFLOW_WWW_USER_PASSWORD", "a long password")];
-    // The script ends well and makes nobody.
+    // What stands in for Python is a shell, which makes nobody.
     let output = web("2.11.2", &user);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(84), "{said}");

@@ -67,6 +67,8 @@ pub(super) struct Made {
     executor_source: Source,
     pub(super) embedded: bool,
     pub(super) users: Option<Users>,
+    /// Port of the UI, and its path: empty, or `/` and something.
+    pub(super) web: (String, String),
     version: Version,
 }
 
@@ -94,7 +96,16 @@ pub(super) fn make(
     let password = ["", "_FILE"].map(|end| format!("{}{end}", env::WWW_USER_PASSWORD.name));
     removed.extend(password.into_iter().filter(|name| vars.get(name).is_some()).map(OsString::from));
     let (executor, executor_source) = (String::new(), Source::Default);
-    let made = Made { settings: Vec::new(), removed, executor, executor_source, embedded: false, users: None, version };
+    let made = Made {
+        settings: Vec::new(),
+        removed,
+        executor,
+        executor_source,
+        embedded: false,
+        users: None,
+        web: Default::default(),
+        version,
+    };
     let mut maker = Maker { config, problems, made };
     maker.made.embedded = !settings.database.named && maker.said(&options::DATABASE_URL).is_none();
     maker.homes(settings, vars, installed);

@@ -1,6 +1,6 @@
 //! Carrying a plan out, step by step.
 
-use super::{Parent, chain, identity, log_lines, pidfiles, shared, users};
+use super::{Parent, chain, identity, log_lines, packages, pidfiles, shared, users};
 use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
@@ -50,6 +50,7 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result
     if matches!(plan.goal, Goal::Role { .. }) {
         pidfiles::remove_stale(&plan.home);
     }
+    packages::install(plan, &environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         error!("cannot start: {error}");
         Code::Os
@@ -185,6 +186,9 @@ pub(super) fn endpoints(plan: &Plan, environment: &Environment) -> Result<Servic
 
 /// Waits for what the plan needs, and brings the schema up to date.
 async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)) -> Result<(), Code> {
+    if !plan.checked {
+        return Ok(());
+    }
     let (database, brokers) = endpoints(plan, environment)?;
     let mode = plan.migrate.filter(|mode| *mode != Mode::Off);
     let needed = mode.map(|_| needed(plan)).transpose()?.map(Arc::new);

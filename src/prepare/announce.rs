@@ -3,7 +3,7 @@
 use crate::airflow::version::Line;
 use crate::exit::Code;
 use crate::keys;
-use crate::plan::{Plan, Value};
+use crate::plan::Plan;
 use secrecy::ExposeSecret;
 use std::io::{IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -17,18 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for the UI without a limit: a crash loop is for the supervisor to notice.
 pub(super) fn run(plan: &Plan) -> Code {
-    let base = base(plan);
-    let (host, prefix) = base.split_once('/').unwrap_or((&base, ""));
-    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(8080);
+    let (port, prefix) = (plan.web.0.parse().unwrap_or(8080), &plan.web.1);
     let path = match plan.installed.version.line() {
         Line::V3 => "api/v2/version",
         _ => "health",
     };
-    let path = if prefix.is_empty() { format!("/{path}") } else { format!("/{prefix}/{path}") };
+    let path = format!("{prefix}/{path}");
     while !answers(port, &path) {
         std::thread::sleep(PAUSE);
     }
-    let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
     let url = format!("http://localhost:{port}{prefix}");
     match &plan.login {
         // On a terminal it is for the eyes of whoever started us; a log is kept and read by others.
@@ -41,16 +38,6 @@ pub(super) fn run(plan: &Plan) -> Code {
         None => info!("the UI answers: {url}"),
     }
     Code::Success
-}
-
-/// Host, port and prefix of the api-server on this machine, from the address that tasks are given.
-fn base(plan: &Plan) -> String {
-    let suffix = "/execution/";
-    let url = plan.environment.iter().find(|setting| setting.name == "AIRFLOW__CORE__EXECUTION_API_SERVER_URL");
-    match url.map(|setting| &setting.value) {
-        Some(Value::Public(url)) => url.trim_start_matches("http://").trim_end_matches(suffix).to_owned(),
-        _ => "localhost:8080".to_owned(),
-    }
 }
 
 fn answers(port: u16, path: &str) -> bool {

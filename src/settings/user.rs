@@ -45,6 +45,10 @@ pub(super) fn user(r: &mut Reader<'_>) -> Option<User> {
     let create = r.switch(&env::WWW_USER_CREATE);
     let name = r.text(&env::WWW_USER_USERNAME);
     let password = r.secret(&env::WWW_USER_PASSWORD);
+    if r.is_set(&env::WWW_USER_PASSWORD_CMD) {
+        let fix = "put the password into a file and name it in _AIRFLOW_WWW_USER_PASSWORD_FILE";
+        r.problem(&env::WWW_USER_PASSWORD_CMD, "wants a shell, and there is none here", fix);
+    }
     let first = r.text(&env::WWW_USER_FIRSTNAME);
     let last = r.text(&env::WWW_USER_LASTNAME);
     let email = r.text(&env::WWW_USER_EMAIL);

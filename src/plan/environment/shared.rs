@@ -47,6 +47,12 @@ impl Maker<'_> {
         };
         let prefix = settings.web_prefix.clone().unwrap_or_default();
         let here = settings.api_url.clone().unwrap_or_else(|| format!("http://localhost:{port}"));
+        // `http://host/path`: what comes after the third slash.
+        let path = match self.said(&options::BASE_URL) {
+            Some(Told::Value(url, _)) => url.expose_secret().splitn(4, '/').nth(3).map(|path| format!("/{path}")),
+            _ => Some(prefix.clone()),
+        };
+        self.made.web = (port.clone(), path.unwrap_or_default().trim_end_matches('/').to_owned());
         let base = settings.web_prefix.is_some().then(|| Value::Public(format!("{here}{prefix}")));
         self.decide(&options::BASE_URL, base.map(|base| (base, env::AIRFLOW_URL_PREFIX.name)), None);
         let api = settings.api_url.as_ref().map(|url| Value::Public(format!("{url}{prefix}/execution/")));
