@@ -66,7 +66,8 @@ fn pid_1_on_a_terminal_gives_it_to_its_command() {
     let dialogue = [
         ("prompt> ", "sh -c 'echo run''ning; exec sleep 1000'\n"),
         ("running", "\x1a"),
-        ("Stopped", "kill %1; wait; echo back\n"),
+        ("Stopped", ""),
+        ("prompt> ", "kill %1; wait; echo back\n"),
         ("back\r\n", "exit 5\n"),
     ];
     let ended = on_terminal(&dialogue, &words).end();
@@ -74,7 +75,13 @@ fn pid_1_on_a_terminal_gives_it_to_its_command() {
     assert!(!ended.out.contains("no job control"), "{}", ended.out);
 
     let words = [&namespace[..], &["exec", "--bare", "--", "sh", "-c", "echo up; cat; echo over"]].concat();
-    let dialogue = [("up", "\x1aone\n"), ("one", "two\n"), ("two", "\x04"), ("over", "")];
+    let dialogue = [
+        ("up", "zero\n"),
+        ("zero\r\nzero", "\x1aone\n"),
+        ("one\r\none", "two\n"),
+        ("two\r\ntwo", "\x04"),
+        ("over", ""),
+    ];
     let ended = on_terminal(&dialogue, &words).end();
     assert_eq!(ended.code, 0, "{}", ended.out);
 }
@@ -103,7 +110,8 @@ fn a_shell_can_stop_us_with_our_command_and_bring_us_back() {
         ("prompt> ", line.as_str()),
         ("up\r\n", "one\n"),
         ("one\r\none", "\x1a"),
-        ("Stopped", "echo mark''ed; fg\n"),
+        ("Stopped", ""),
+        ("prompt> ", "echo mark''ed; fg\n"),
         ("marked\r\n", ""),
         ("exec --bare", "two\n"),
         ("two\r\ntwo", "\x04"),
