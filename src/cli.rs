@@ -5,6 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::airflow::role::Role;
+use crate::keys::fresh::Form;
+use crate::words;
+use std::time::Duration;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -58,9 +61,15 @@ pub enum Verb {
     /// Wait, then bring the metadata database to the installed Airflow's revision
     #[command(after_help = MIGRATE)]
     Migrate,
+    /// Print fresh keys for the Secret that all pods share, or accept changed ones
+    #[command(after_help = KEYS)]
+    Keys(Keys),
     /// Show what would be done for a role, secrets redacted
     #[command(after_help = PLAN)]
     Plan(Plan),
+    /// Answer a probe of the kubelet for the role that runs here
+    #[command(after_help = PROBE)]
+    Probe(Probe),
     /// Show the version of this program and of the installed Airflow
     #[command(after_help = VERSION)]
     Version,
@@ -111,10 +120,24 @@ One process migrates under a lock in the database, all others wait for it. Exit 
 65 the database is newer than the installed Airflow, 79 the migration failed, 80 not done in time, and those of `wait`.
 
 Example: kube-airflow-init migrate";
+const KEYS: &str = "\
+On Postgres each pod compares a fingerprint of its keys (never the keys) with those of the first pod and ends with 83 \
+when one differs. --accept, run once as a Job with the new keys, makes them the ones to compare with. Exit codes: 0 done, \
+71 no random numbers, and for --accept 78 settings and those of `wait`.
+
+Examples:
+  kube-airflow-init keys --format secret | kubectl apply -f -
+  kube-airflow-init keys > keys.env
+  kube-airflow-init keys --accept";
 const PLAN: &str = "\
 Exit codes: 0 shown, 64 the installed Airflow has no such role, 66 no Airflow found, 67 template, 78 settings.
 
 Example: kube-airflow-init plan --format json scheduler";
+const PROBE: &str = "\
+Exit codes: 0 up, 1 down; one line on standard output says why. See docs/probes.md.
+
+Example: kube-airflow-init probe liveness
+Example: kube-airflow-init probe readiness worker --timeout 4s";
 const VERSION: &str = "\
 Reads files only, no Python is started. Exit code 0, also when no Airflow is found.
 
@@ -187,6 +210,42 @@ pub struct Plan {
     pub words: Vec<OsString>,
 }
 
+/// `probe`.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// What is asked
+    #[arg(value_enum)]
+    pub kind: Kind,
+    /// The role; what this container was started as when absent
+    #[arg(value_parser = role)]
+    pub role: Option<Role>,
+    /// When to answer at the latest; keep it below the kubelet's timeoutSeconds
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "8s")]
+    pub timeout: Duration,
+}
+
+/// `keys`.
+#[derive(Debug, Args)]
+pub struct Keys {
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = Form::Env)]
+    pub format: Form,
+    /// Print none: take the keys of this container as the ones that every pod must have
+    #[arg(long, conflicts_with = "format")]
+    pub accept: bool,
+}
+
+/// A question of the kubelet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Down: restarting the container helps
+    Liveness,
+    /// Down: the role cannot do its work now
+    Readiness,
+    /// Down: the role has not been healthy yet
+    Startup,
+}
+
 /// Form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -201,6 +260,10 @@ fn role(name: &str) -> Result<Role, String> {
         let names: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
         format!("not a role; the roles are {}", names.join(", "))
     })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    words::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| "write it like `500ms` or `8s`".to_owned())
 }
 
 fn rewrite(text: &str) -> Result<(i32, i32), String> {

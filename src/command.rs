@@ -50,7 +50,7 @@ pub fn run(words: &[OsString], vars: &dyn Vars, signals: &Signals) -> u8 {
     }
     match verb {
         Verb::Exec(exec) => supervisor::run(&command(exec, words, vars), signals),
-        Verb::Wait | Verb::Migrate => {
+        Verb::Wait | Verb::Migrate | Verb::Keys(cli::Keys { accept: true, .. }) => {
             let job = single("preparation", Kind::Prepare(words), preparation(vars));
             supervisor::run(&Job { manner: Manner::Command, ..job }, signals)
         }

@@ -47,6 +47,8 @@ pub enum Code {
     MigrationTimeout = 80,
     /// A child of `standalone` ended too often in a short time.
     CrashLoop = 81,
+    /// A key that all pods share is not the one of the pods before.
+    KeyDiffers = 83,
     /// The command was found and could not be executed.
     NotExecutable = 126,
     /// The command was not found.
@@ -77,6 +79,7 @@ impl Code {
         (Self::MigrationFailed, "the migration failed; the last lines of its output were logged"),
         (Self::MigrationTimeout, "the schema did not reach the needed revision before the deadline"),
         (Self::CrashLoop, "a child of `standalone` ended too often in a short time"),
+        (Self::KeyDiffers, "a key that all pods share is not the one of the pods before"),
         (Self::NotExecutable, "the command was found and could not be executed"),
         (Self::NotFound, "the command was not found"),
     ];

@@ -2,6 +2,10 @@
 //!
 //! Only for one machine: keys that several pods must share are never invented.
 
+pub mod fingerprint;
+pub mod fresh;
+pub mod ledger;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use secrecy::SecretString;

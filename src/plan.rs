@@ -5,7 +5,7 @@ mod precedence;
 mod render;
 mod show;
 
-pub use environment::{Key, Setting, Value};
+pub use environment::{Key, Setting, Shared, Value};
 pub use precedence::PRECEDENCE;
 pub use render::{DERIVED, Error as RenderError, Rendered, render};
 pub use show::{json, text};
@@ -47,6 +47,8 @@ pub enum Goal {
     Wait,
     /// Wait and migrate.
     Migrate,
+    /// Make the keys of this container the ones that all pods must have.
+    AcceptKeys,
 }
 
 /// A URL that may have to be asked for first.
@@ -61,7 +63,10 @@ pub enum Endpoint<T> {
 impl Goal {
     /// Whether the keys that pods share must be there.
     fn needs_keys(&self) -> bool {
-        matches!(self, Self::Role { role, .. } if *role != Role::Flower) && !self.is_question()
+        match self {
+            Self::Role { role, .. } => *role != Role::Flower && !self.is_question(),
+            goal => *goal == Self::AcceptKeys,
+        }
     }
 
     /// Whether a role is only asked for its help: then nothing needs to be there.
@@ -99,10 +104,14 @@ pub struct Plan {
     pub migrate: Option<Mode>,
     /// How long that may take.
     pub migrate_timeout: Duration,
+    /// The keys that are to be the same on all pods, when the goal uses them.
+    pub shared: Vec<Shared>,
     /// Classes of further database managers.
     pub managers: Vec<String>,
     /// The password file of the simple auth manager, where nobody chose another way to log in.
     pub login: Option<PathBuf>,
+    /// Options that probes look at, as Airflow will read them: section, key, value.
+    pub probed: Vec<(&'static str, &'static str, String)>,
     /// What is executed in the end.
     pub argv: Vec<OsString>,
     /// How signals reach it.
@@ -154,6 +163,7 @@ pub fn make(
     let made = environment::make(&goal, spec, settings, vars, &config, &installed, &mut problems);
     let needs: &[Need] = match spec {
         _ if goal.is_question() => &[],
+        _ if goal == Goal::AcceptKeys => &[Need::Database],
         Some(spec) => spec.needs,
         None => &[Need::Database, Need::Schema, Need::Broker],
     };
@@ -166,6 +176,8 @@ pub fn make(
     let passwords = config.plain(&options::SIMPLE_AUTH_PASSWORDS).ok().flatten();
     let own_login = [&options::AUTH_MANAGER, &options::SIMPLE_AUTH_USERS, &options::SIMPLE_AUTH_ALL_ADMINS];
     let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
+    let probed = probed(&made, &config);
+    let shared = if goal.needs_keys() { made.shared(&config, &mut problems) } else { Vec::new() };
     if !known.is_empty() || !problems.is_empty() {
         return Err(Problems(all(known, problems)).into());
     }
@@ -197,11 +209,33 @@ pub fn make(
         wait_timeout: settings.wait_timeout,
         migrate,
         migrate_timeout: settings.migrate_timeout,
+        shared,
         managers: managers.split(',').map(str::trim).filter(|class| !class.is_empty()).map(str::to_owned).collect(),
         login: login.filter(|_| made.embedded),
+        probed,
         notes,
         installed,
     })
+}
+
+/// What Airflow will read for the options that probes look at. A value that cannot be read is not theirs to report.
+fn probed(made: &environment::Made, config: &Config<'_>) -> Vec<(&'static str, &'static str, String)> {
+    let value = |opt: &Opt| match made.told(config, opt, &mut Vec::new()) {
+        Some(Told::Value(value, _)) => Some(value.expose_secret().to_owned()),
+        _ => None,
+    };
+    let version = made.version();
+    let one = |opt: &&Opt| opt.home(version).zip(value(opt)).map(|((section, key), value)| (section, key, value));
+    options::PROBED.iter().filter_map(one).collect()
+}
+
+impl Plan {
+    /// One of the options that probes look at.
+    pub fn probed(&self, opt: &Opt) -> Option<&str> {
+        let (section, key) = opt.home(self.installed.version)?;
+        let found = self.probed.iter().find(|(one, other, _)| (*one, *other) == (section, key));
+        found.map(|(_, _, value)| value.trim()).filter(|value| !value.is_empty())
+    }
 }
 
 /// The policy of a role's row, with the grace period that was asked for.
@@ -236,7 +270,7 @@ fn argv(goal: &Goal, spec: Option<&Spec>, installed: &Installed) -> Vec<OsString
             [installed.script.clone().into_os_string()].into_iter().chain(argv.iter().skip(1).cloned()).collect()
         }
         Goal::Command(argv) => argv.clone(),
-        Goal::Wait | Goal::Migrate => Vec::new(),
+        Goal::Wait | Goal::Migrate | Goal::AcceptKeys => Vec::new(),
     }
 }
 

@@ -6,19 +6,21 @@ mod announce;
 mod drain;
 mod identity;
 mod pidfiles;
+mod shared;
 
 use crate::airflow::installed::{self, Installed};
 use crate::airflow::role::Role;
 use crate::cli::{self, Cli, Verb};
 use crate::env::{self, Vars};
 use crate::exit::Code;
-use crate::plan::{self, Goal, Plan};
+use crate::plan::{self, Endpoint, Goal, Plan};
 use crate::process::child::PREPARE;
 use crate::process::sys;
 use crate::settings::Settings;
 use crate::settings::problem::Problems;
 use clap::Parser;
 use rustix::fd::OwnedFd;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -100,6 +102,7 @@ fn goal(words: &[OsString]) -> Result<Goal, Code> {
         Verb::Exec(cli::Exec { command, .. }) => Ok(Goal::Command(command)),
         Verb::Wait => Ok(Goal::Wait),
         Verb::Migrate => Ok(Goal::Migrate),
+        Verb::Keys(cli::Keys { accept: true, .. }) => Ok(Goal::AcceptKeys),
         _ => Err(Code::Usage),
     }
 }
@@ -124,6 +127,16 @@ pub fn plan(goal: Goal, vars: &dyn Vars) -> Result<Plan, Code> {
         log_lines(&error.to_string());
         code
     })
+}
+
+/// The services that a plan leads to: what the role itself will use.
+///
+/// # Errors
+/// The exit code when one of them cannot be known; the reason was logged.
+pub(crate) fn services(plan: &Plan, vars: &dyn Vars) -> Result<act::Services, Code> {
+    let asked = matches!(plan.database, Some(Endpoint::Asked(..))) || matches!(plan.broker, Some(Endpoint::Asked(..)));
+    let environment = if asked { act::environment(plan, vars)? } else { BTreeMap::new() };
+    act::endpoints(plan, &environment)
 }
 
 /// The settings. What is wrong is logged, all of it.

@@ -8,6 +8,7 @@ mod stack;
 
 use celery::Celery;
 use nix::sys::signal::{Signal, kill};
+use stack::line::{Line, THREE, TWO};
 use stack::{Stack, api::Api, poll, process};
 
 /// The state of the only task of a run.
@@ -24,9 +25,11 @@ fn until_state(stack: &mut Stack, celery: &Celery, run: &str, wanted: &str) {
 }
 
 /// Triggers `nap` for so many seconds.
-fn trigger(api: &Api, run: &str, seconds: u32) {
-    let body = serde_json::json!({ "dag_run_id": run, "logical_date": null, "conf": { "seconds": seconds } });
-    poll(&format!("{run} is triggered"), || api.json("/api/v2/dags/nap/dagRuns", Some(&body)));
+fn trigger(stack: &Stack, line: &Line, run: &str, seconds: u32) {
+    let conf = format!("{{\"seconds\": {seconds}}}");
+    let mut words = line.trigger("nap", run);
+    words.extend(["--conf", &conf]);
+    stack.run("trigger", &words);
 }
 
 /// Waits until the command of a task runs, a session leader of its own, and returns its process.
@@ -36,24 +39,38 @@ fn sleeper(seconds: u32) -> i32 {
 }
 
 #[test]
-fn a_stopping_worker_finishes_its_task_takes_no_other_and_a_short_grace_leaves_nothing_running() {
-    let Some(airflow) = stack::airflow3("drain") else { return };
+fn a_stopping_worker_of_2_11_finishes_its_task_takes_no_other_and_a_short_grace_leaves_nothing_running() {
+    finishes_its_task_takes_no_other_and_leaves_nothing_running(&TWO);
+}
+
+#[test]
+fn a_stopping_worker_of_3_3_finishes_its_task_takes_no_other_and_a_short_grace_leaves_nothing_running() {
+    finishes_its_task_takes_no_other_and_leaves_nothing_running(&THREE);
+}
+
+fn finishes_its_task_takes_no_other_and_leaves_nothing_running(line: &Line) {
+    let Some(airflow) = line.airflow("drain") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let celery = celery::deployment(&airflow, folder.path(), "tests/fixtures/dags");
+    let celery = celery::deployment(line, &airflow, folder.path(), "tests/fixtures/dags");
     let mut stack = Stack::new(folder.path(), &celery.environment);
-    for role in ["api-server", "scheduler", "dag-processor", "worker"] {
+    for role in line.roles.iter().filter(|role| !["flower", "triggerer"].contains(role)) {
         stack.start(role);
     }
-    let api = Api::new(celery.api);
+    let web = Api::new(celery.web);
+    poll("the UI answers", || {
+        stack.all_running();
+        web.json(line.ready, None)
+    });
     poll("the DAG is known", || {
         stack.all_running();
-        api.json("/api/v2/dags/nap", None)
+        let dags = celery.query(&format!("SELECT dag_id FROM {} WHERE dag_id = 'nap'", line.known));
+        if dags.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
     });
 
     // Concurrency is one: the second run has to wait in the queue.
-    trigger(&api, "first", 61);
+    trigger(&stack, line, "first", 61);
+    trigger(&stack, line, "second", 62);
     until_state(&mut stack, &celery, "first", "running");
-    trigger(&api, "second", 62);
     until_state(&mut stack, &celery, "second", "queued");
     sleeper(61);
     kill(stack.init("worker").pid(), Signal::SIGTERM).unwrap();

@@ -1,82 +1,85 @@
 //! `standalone` with nothing but an empty folder: SQLite, `LocalExecutor`, keys and a password of its own.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a failed test")]
 
 mod stack;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _};
+use stack::line::{Line, ONE, THREE, TWO};
 use stack::{Stack, api::Api, poll, process};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-const ROLES: [&str; 4] = ["api-server", "scheduler", "dag-processor", "triggerer"];
-
-/// What must not change from one start to the next.
-#[derive(Debug, PartialEq)]
-struct Kept {
-    user: String,
-    password: String,
-    keys: Vec<String>,
+#[test]
+fn standalone_of_1_10_runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys() {
+    runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys(&ONE);
 }
 
 #[test]
-fn standalone_runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys() {
-    let Some(airflow) = stack::airflow3("standalone") else { return };
+fn standalone_of_2_11_runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys() {
+    runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys(&TWO);
+}
+
+#[test]
+fn standalone_of_3_3_runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys() {
+    runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys(&THREE);
+}
+
+fn runs_a_dag_revives_a_dead_child_leaves_nothing_and_keeps_its_keys(line: &Line) {
+    let Some(airflow) = line.airflow("standalone") else { return };
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("standalone");
-    let [port, logs, triggers] = stack::free_ports();
+    let ports = stack::free_ports();
+    let mut settings = line.settings(&airflow, ports);
     let dags = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/dags");
-    let mut stack = Stack::new(
-        folder.path(),
-        &[
-            ("KUBE_AIRFLOW_AIRFLOW", airflow.to_str().unwrap().to_owned()),
-            ("AIRFLOW__CORE__DAGS_FOLDER", dags.to_owned()),
-            ("AIRFLOW__CORE__LOAD_EXAMPLES", "False".to_owned()),
-            ("AIRFLOW__API__PORT", port.to_string()),
-            ("AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT", logs.to_string()),
-            ("AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT", triggers.to_string()),
-            // Each of the default 32 is a process from the start.
-            ("AIRFLOW__CORE__PARALLELISM", "4".to_owned()),
-        ],
-    );
+    settings.push(("AIRFLOW__CORE__DAGS_FOLDER", dags.to_owned()));
+    // Each of the default 32 is a process from the start.
+    settings.push(("AIRFLOW__CORE__PARALLELISM", "4".to_owned()));
+    let mut stack = Stack::new(folder.path(), &settings);
+    let port = ports[0];
 
     stack.start("standalone");
-    let api = ui(&mut stack, port, &home);
-    let kept = kept(&stack, &home);
-    runs_to_success(&mut stack, &api, "first");
-    a_killed_child_comes_back_alone(&mut stack, &api);
+    ui(&mut stack, line, port, &home);
+    let kept = kept(&stack, line, &home);
+    runs_to_success(&mut stack, line, &home, "first");
+    a_killed_child_comes_back_alone(&mut stack, line);
     assert_eq!(stack.stop(Signal::SIGINT), [], "every child was asked to stop and did");
     assert_eq!(stack.left_over(), Vec::<String>::new());
 
     stack.start("standalone");
-    let api = ui(&mut stack, port, &home);
-    assert_eq!(self::kept(&stack, &home), kept);
-    runs_to_success(&mut stack, &api, "second");
+    ui(&mut stack, line, port, &home);
+    assert_eq!(self::kept(&stack, line, &home), kept);
+    runs_to_success(&mut stack, line, &home, "second");
     assert_eq!(stack.stop(Signal::SIGTERM), []);
     assert_eq!(stack.left_over(), Vec::<String>::new());
+    stack.nothing_unwanted_was_said(&kept);
 }
 
 /// Waits for the UI and for the words about it, then logs in with what they name.
-fn ui(stack: &mut Stack, port: u16, home: &Path) -> Api {
+fn ui(stack: &mut Stack, line: &Line, port: u16, home: &Path) {
     let mut api = Api::new(port);
     poll("the UI answers", || {
         stack.all_running();
-        api.json("/api/v2/version", None)
+        api.json(line.ready, None)
     });
     let passwords = passwords_file(home);
-    poll("the log names URL, user and password file", || {
+    let mut wanted = vec![format!(":{port}")];
+    if line.simple_auth {
+        wanted.extend(["admin".to_owned(), passwords.clone()]);
+    }
+    poll("the log names the URL, and user and password file if there are any", || {
         let said = stack.init("standalone").said();
-        let named = [format!(":{port}"), "admin".to_owned(), passwords.clone()];
-        named.iter().find(|part| !said.contains(*part)).map_or(Ok(()), |part| Err(format!("no {part:?} in it")))
+        wanted.iter().find(|part| !said.contains(*part)).map_or(Ok(()), |part| Err(format!("no {part:?} in it")))
     });
-    let (user, password) = login(&passwords);
-    let said = stack.init("standalone").said();
-    assert!(!said.contains(&password), "the password itself is in the log");
-    poll("the login is accepted", || api.log_in(&user, &password));
-    api
+    if line.simple_auth {
+        let (user, password) = login(&passwords);
+        poll("the login is accepted", || api.log_in(&user, &password));
+    }
 }
 
 fn passwords_file(home: &Path) -> String {
@@ -89,49 +92,62 @@ fn login(passwords: &str) -> (String, String) {
     (user.clone(), password.as_str().unwrap().to_owned())
 }
 
-fn kept(stack: &Stack, home: &Path) -> Kept {
-    let passwords = passwords_file(home);
-    assert_eq!(fs::metadata(&passwords).unwrap().permissions().mode() & 0o777, 0o600, "{passwords}");
-    let (user, password) = login(&passwords);
-    let names = ["AIRFLOW__CORE__FERNET_KEY=", "AIRFLOW__API__SECRET_KEY=", "AIRFLOW__API_AUTH__JWT_SECRET="];
+/// The secrets that must not change from one start to the next.
+fn kept(stack: &Stack, line: &Line, home: &Path) -> Vec<String> {
     let environment = stack.run("standalone", &["exec", "--", "env"]);
-    let keys: Vec<_> = environment.lines().filter(|line| names.iter().any(|name| line.starts_with(name))).collect();
-    assert_eq!(keys.len(), names.len(), "every role gets all keys");
-    Kept { user, password, keys: keys.into_iter().map(str::to_owned).collect() }
+    let value = |name: &&str| environment.lines().find_map(|line| line.strip_prefix(*name)?.strip_prefix('='));
+    let mut kept: Vec<_> = line.keys.iter().filter_map(value).map(str::to_owned).collect();
+    assert_eq!(kept.len(), line.keys.len(), "every role gets all keys");
+    if line.simple_auth {
+        let passwords = passwords_file(home);
+        assert_eq!(fs::metadata(&passwords).unwrap().permissions().mode() & 0o777, 0o600, "{passwords}");
+        kept.push(login(&passwords).1);
+    }
+    kept
 }
 
-fn runs_to_success(stack: &mut Stack, api: &Api, run: &str) {
+fn runs_to_success(stack: &mut Stack, line: &Line, home: &Path, run: &str) {
     poll("the example DAG is known", || {
         stack.all_running();
-        api.json("/api/v2/dags/three_tasks", None)
+        let dags = query(home, &format!("SELECT dag_id FROM {} WHERE dag_id = 'three_tasks'", line.known))?;
+        if dags.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
     });
-    let runs = "/api/v2/dags/three_tasks/dagRuns";
-    api.json(runs, Some(&json!({ "dag_run_id": run, "logical_date": null }))).unwrap();
+    stack.run("standalone", &line.trigger("three_tasks", run));
     poll("the run has ended", || {
         stack.all_running();
-        let state = api.json(&format!("{runs}/{run}"), None)?["state"].clone();
+        let state = query(home, &format!("SELECT state FROM dag_run WHERE run_id = '{run}'"))?;
         assert_ne!(state, "failed");
-        if state == "success" { Ok(()) } else { Err(state.to_string()) }
+        if state == "success" { Ok(()) } else { Err(state) }
     });
 }
 
-fn a_killed_child_comes_back_alone(stack: &mut Stack, api: &Api) {
-    let parsed = || Ok::<_, String>(api.json("/api/v2/dags/three_tasks", None)?["last_parsed_time"].clone());
-    let parsed_before = parsed().unwrap();
+/// The first value of the metadata database, empty when there is none.
+fn query(home: &Path, sql: &str) -> Result<String, String> {
+    let options = SqliteConnectOptions::new().filename(home.join("airflow.db")).read_only(true);
+    let ask = async {
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let answer = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_optional(&mut connection).await?;
+        connection.close().await?;
+        Ok::<Option<String>, sqlx::Error>(answer)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Somebody may be writing.
+    runtime.block_on(ask).map(Option::unwrap_or_default).map_err(|error| error.to_string())
+}
+
+fn a_killed_child_comes_back_alone(stack: &mut Stack, line: &Line) {
     let init = stack.init("standalone").pid().as_raw();
-    let before = ROLES.map(|role| child(init, role).unwrap_or_else(|| panic!("no {role} among the children")));
-    kill(Pid::from_raw(before[2]), Signal::SIGKILL).unwrap();
-    let revived = poll("the dag-processor is back", || {
+    let before: Vec<_> = line.children.iter().map(|role| child(init, role).expect(role)).collect();
+    let victim = line.children.len() - 1;
+    kill(Pid::from_raw(before[victim]), Signal::SIGKILL).unwrap();
+    let revived = poll("the killed child is back", || {
         stack.all_running();
-        child(init, "dag-processor").filter(|pid| *pid != before[2]).ok_or_else(|| "not yet".to_owned())
+        child(init, line.children[victim]).filter(|pid| *pid != before[victim]).ok_or_else(|| "not yet".to_owned())
     });
     let mut after = before;
-    after[2] = revived;
-    assert_eq!(ROLES.map(|role| child(init, role).unwrap_or(-1)), after, "the others were left alone");
-    poll("the new dag-processor has parsed the DAG", || {
-        stack.all_running();
-        if parsed()? == parsed_before { Err("not yet".to_owned()) } else { Ok(()) }
-    });
+    after[victim] = revived;
+    let now: Vec<_> = line.children.iter().map(|role| child(init, role).unwrap_or(-1)).collect();
+    assert_eq!(now, after, "the others were left alone");
 }
 
 /// The direct child of `init` that is `role`. Some roles change their title, `api-server` to `api_server` with it.

@@ -4,6 +4,9 @@
 //! situation, Airflow's default. A value that the template of airflow.cfg builds from our variables stays as the
 //! template says.
 
+mod shared;
+
+use super::Endpoint;
 use super::Goal;
 use crate::airflow::installed::Installed;
 use crate::airflow::options::{self, Opt};
@@ -54,6 +57,19 @@ pub enum Key {
     Jwt,
 }
 
+/// A key that all pods share, as Airflow will have it.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The variable of ours for such a key.
+    pub name: &'static str,
+    /// Who gave it.
+    pub source: String,
+    /// The key, or the command that prints it.
+    pub key: Endpoint<SecretString>,
+    /// Whether it may be several keys with commas between them.
+    pub list: bool,
+}
+
 /// What was decided.
 pub(super) struct Made {
     pub(super) settings: Vec<Setting>,
@@ -92,6 +108,7 @@ pub(super) fn make(
     maker.executor(settings);
     maker.database(settings);
     maker.broker(settings, spec);
+    maker.dag_processor(spec);
     maker.keys(goal, settings);
     maker.addresses(goal, settings);
     let examples = settings.load_examples.map(|on| (truth(on), env::LOAD_DAGS_EXAMPLES.name));
@@ -106,6 +123,10 @@ fn truth(on: bool) -> Value {
 }
 
 impl Made {
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
     /// What Airflow will read for `opt`, given the variables that we set.
     pub(super) fn told(&self, config: &Config<'_>, opt: &Opt, problems: &mut Vec<Problem>) -> Option<Told> {
         match config.environment(opt) {
@@ -123,6 +144,26 @@ impl Made {
             };
         }
         config.file(opt).map_err(|problem| problems.push(problem)).ok().flatten().map(|(told, _)| told)
+    }
+
+    /// The keys that pods share. What only a secrets backend knows is left out, and so are keys of one machine.
+    pub(super) fn shared(&self, config: &Config<'_>, problems: &mut Vec<Problem>) -> Vec<Shared> {
+        let all = [
+            (&options::FERNET_KEY, env::FERNET_KEY.name),
+            (&options::SECRET_KEY, env::KUBE_AIRFLOW_API_SECRET_KEY.name),
+            (&options::JWT_SECRET, env::KUBE_AIRFLOW_JWT_SECRET.name),
+        ];
+        let one = |(opt, name): (&Opt, &'static str)| {
+            let told = self.told(config, opt, problems)?;
+            let source = told.source().to_string();
+            let key = match told {
+                Told::Value(key, _) => Endpoint::Known(key),
+                Told::Command(command, source) => Endpoint::Asked(command, source),
+                Told::Backend(_) | Told::File(..) => return None,
+            };
+            Some(Shared { name, source, key, list: name == env::FERNET_KEY.name })
+        };
+        all.into_iter().filter_map(one).collect()
     }
 
     /// The files that Celery checks the broker's certificate with, when TLS is on.
@@ -269,59 +310,23 @@ impl Maker<'_> {
         }
     }
 
-    /// Keys that pods share: taken, required, or, on one machine only, kept beside the SQLite file.
-    fn keys(&mut self, goal: &Goal, settings: &Settings) {
-        let needed = goal.needs_keys() && !self.made.embedded;
-        for (opt, ours, name, key, what) in [
-            (&options::FERNET_KEY, &settings.fernet_key, &env::FERNET_KEY, Key::Fernet, "encrypts connections"),
-            (
-                &options::SECRET_KEY,
-                &settings.secret_key,
-                &env::KUBE_AIRFLOW_API_SECRET_KEY,
-                Key::Secret,
-                "signs sessions and log requests",
-            ),
-            (&options::JWT_SECRET, &settings.jwt_secret, &env::KUBE_AIRFLOW_JWT_SECRET, Key::Jwt, "signs task tokens"),
-        ] {
-            let Some(variable) = opt.variable(self.made.version) else { continue };
-            if needed && ours.is_none() && self.said(opt).is_none() {
-                let wrong = format!("is not set; the key that {what} must be the same on all pods");
-                let name = name.name;
-                let fix = format!("set {name} or {name}_FILE from one Secret on every pod ({variable} works too)");
-                self.problem(name, wrong, fix);
-            }
-            let ours = ours.clone().map(|secret| (Value::Secret(secret), name.name));
-            self.decide(opt, ours, self.made.embedded.then_some(Value::Kept(key)));
-        }
-    }
-
-    fn addresses(&mut self, goal: &Goal, settings: &Settings) {
-        let port = match self.said(&options::WEB_PORT) {
-            Some(Told::Value(port, _)) => port.expose_secret().to_owned(),
-            _ => "8080".to_owned(),
-        };
-        let prefix = settings.web_prefix.clone().unwrap_or_default();
-        let here = settings.api_url.clone().unwrap_or_else(|| format!("http://localhost:{port}"));
-        let base = settings.web_prefix.is_some().then(|| Value::Public(format!("{here}{prefix}")));
-        self.decide(&options::BASE_URL, base.map(|base| (base, env::AIRFLOW_URL_PREFIX.name)), None);
-        let api = settings.api_url.as_ref().map(|url| Value::Public(format!("{url}{prefix}/execution/")));
-        let based = self.said(&options::BASE_URL).is_some();
-        let known = api.is_some() || based || self.said(&options::EXECUTION_API_URL).is_some();
-        let runs_tasks = match goal {
-            Goal::Role { role: Role::Worker, .. } => true,
-            Goal::Role { role: Role::Scheduler, .. } => self.made.executor.contains("LocalExecutor"),
+    /// On 2 the role ends at once without this option, and the scheduler parses too: both must be told.
+    fn dag_processor(&mut self, spec: Option<&Spec>) {
+        let opt = &options::STANDALONE_DAG_PROCESSOR;
+        let asked = spec.is_some_and(|spec| spec.role == Role::DagProcessor) && self.made.version.line() == Line::V2;
+        let (true, Some(variable)) = (asked, opt.variable(self.made.version)) else { return };
+        let on = match self.said(opt) {
+            Some(Told::Value(text, _)) => ["true", "t", "1"].contains(&&*text.expose_secret().to_lowercase()),
             _ => false,
         };
-        if runs_tasks && goal.needs_keys() && !known && !self.made.embedded && self.made.version.line() >= Line::V3 {
-            let wrong = "is not set; tasks would look for the api-server on localhost";
-            let fix = "set it to the api-server's address, like `http://webserver:8080`";
-            self.problem(env::KUBE_AIRFLOW_API_URL.name, wrong, fix);
+        if !on {
+            let wrong = "is not True, which ends a dag-processor of Airflow 2 at once";
+            self.problem(
+                &variable,
+                wrong,
+                "set it to True on every pod: the scheduler must know that it is not to parse",
+            );
         }
-        let local = self.made.embedded && !based;
-        let default = local.then(|| Value::Public(format!("http://localhost:{port}{prefix}/execution/")));
-        self.decide(&options::EXECUTION_API_URL, api.map(|api| (api, env::KUBE_AIRFLOW_API_URL.name)), default);
-        let flower = settings.flower_prefix.clone().map(|prefix| (Value::Public(prefix), env::FLOWER_URL_PREFIX.name));
-        self.decide(&options::FLOWER_URL_PREFIX, flower, None);
     }
 
     /// `AIRFLOW__…_FILE` of a sensitive option: Airflow does not know it, so the content is put where it looks.

@@ -91,6 +91,7 @@ fn goal(plan: &Plan) -> String {
         Goal::Command(_) => "a command".to_owned(),
         Goal::Wait => "wait".to_owned(),
         Goal::Migrate => "migrate".to_owned(),
+        Goal::AcceptKeys => "keys --accept".to_owned(),
     }
 }
 

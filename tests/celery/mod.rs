@@ -4,14 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use crate::common::{NASTY, postgres, rabbitmq};
+use crate::stack::line::Line;
 use std::path::Path;
 
 /// A deployment with services, keys and ports of its own.
 pub(crate) struct Celery {
     /// Name of the metadata database.
     pub(crate) database: String,
-    /// Port of the api-server.
-    pub(crate) api: u16,
+    /// Port of the UI.
+    pub(crate) web: u16,
     /// Port of flower.
     pub(crate) flower: u16,
     /// What every role is given.
@@ -24,15 +25,14 @@ pub(crate) fn secrets() -> [String; 3] {
 }
 
 /// Makes a database and a virtual host, and the settings for them. `folder` gets a file with the password.
-pub(crate) fn deployment(airflow: &Path, folder: &Path, dags: &str) -> Celery {
+pub(crate) fn deployment(line: &Line, airflow: &Path, folder: &Path, dags: &str) -> Celery {
     let database = postgres::server().database();
     let broker = rabbitmq::server().vhost();
-    let [api, logs, triggers, flower] = crate::stack::free_ports();
+    let [web, logs, triggers, flower] = crate::stack::free_ports();
     let password = folder.join("database-password");
     std::fs::write(&password, NASTY).unwrap();
     let [_, jwt, secret] = secrets();
-    let environment = vec![
-        ("KUBE_AIRFLOW_AIRFLOW", airflow.to_str().unwrap().to_owned()),
+    let mut environment = vec![
         ("POSTGRES_HOST", database.host.clone()),
         ("POSTGRES_PORT", database.port.to_string()),
         ("POSTGRES_USER", database.user.clone()),
@@ -46,16 +46,16 @@ pub(crate) fn deployment(airflow: &Path, folder: &Path, dags: &str) -> Celery {
         ("FERNET_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned()),
         ("KUBE_AIRFLOW_API_SECRET_KEY", secret),
         ("KUBE_AIRFLOW_JWT_SECRET", jwt),
-        ("KUBE_AIRFLOW_API_URL", format!("http://127.0.0.1:{api}")),
+        ("KUBE_AIRFLOW_API_URL", format!("http://127.0.0.1:{web}")),
         ("AIRFLOW__CORE__DAGS_FOLDER", format!("{}/{dags}", env!("CARGO_MANIFEST_DIR"))),
+        // The dag-processor of Airflow 2 wants to be announced to the scheduler.
+        ("AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR", "True".to_owned()),
         ("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True".to_owned()),
-        ("AIRFLOW__API__PORT", api.to_string()),
-        ("AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT", logs.to_string()),
-        ("AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT", triggers.to_string()),
         ("AIRFLOW__CELERY__FLOWER_PORT", flower.to_string()),
         ("AIRFLOW__CELERY__WORKER_CONCURRENCY", "1".to_owned()),
     ];
-    Celery { database: database.name, api, flower, environment }
+    environment.extend(line.settings(airflow, [web, logs, triggers]));
+    Celery { database: database.name, web, flower, environment }
 }
 
 impl Celery {

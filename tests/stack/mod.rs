@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "the tails of the logs explain a failure")]
 
 pub(crate) mod api;
+pub(crate) mod line;
 pub(crate) mod process;
 #[path = "../skip/mod.rs"]
 mod skip;
@@ -17,6 +18,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Long enough for two loaded cores, where the api-server alone has been seen to take three minutes.
@@ -24,10 +26,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(7);
 
 const MARK: &str = "KUBE_AIRFLOW_TEST_MARK";
 
-/// `bin/airflow` of a ready Airflow 3, or `None` after saying that the test is skipped.
-pub(crate) fn airflow3(test: &str) -> Option<PathBuf> {
-    airflow("KUBE_AIRFLOW_TEST_AIRFLOW3", test)
-}
+/// A whole Airflow keeps two cores busy, and who is left over can only be told when there is one.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// The `bin/airflow` that `variable` names, or `None` after saying that the test is skipped.
 pub(crate) fn airflow(variable: &str, test: &str) -> Option<PathBuf> {
@@ -67,6 +67,7 @@ pub(crate) struct Stack {
     inits: Vec<Init>,
     /// Processes of the test that were there before: the services.
     services: Vec<i32>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// One `kube-airflow-init` and its log.
@@ -80,6 +81,7 @@ pub(crate) struct Init {
 impl Stack {
     /// An empty stack. `environment` is all that its programs get, besides a minimal PATH and the like.
     pub(crate) fn new(folder: &Path, environment: &[(&str, String)]) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // Orphans of any init come to this process, so that none can hide.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
         let mark = format!("{}-{}", std::process::id(), folder.display());
@@ -91,7 +93,7 @@ impl Stack {
         ]);
         all.extend(environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
         let services = process::children(std::process::id().cast_signed());
-        Self { folder: folder.to_owned(), mark, environment: all, inits: Vec::new(), services }
+        Self { folder: folder.to_owned(), mark, environment: all, inits: Vec::new(), services, _alone: alone }
     }
 
     /// Our program with the stack's environment and an `AIRFLOW_HOME` called `home`.
@@ -100,6 +102,8 @@ impl Stack {
         fs::create_dir_all(&home).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kube-airflow-init"));
         command.args(arguments).env_clear().envs(&self.environment).env("AIRFLOW_HOME", &home);
+        // One folder for each init: they share a machine here.
+        command.env("KUBE_AIRFLOW_RUN", home.join("run"));
         command.current_dir(&self.folder).stdin(Stdio::null());
         command
     }
@@ -167,6 +171,18 @@ impl Stack {
         });
         let ended = self.inits.iter().map(|init| (init.name.clone(), init.status.unwrap()));
         ended.filter(|(_, status)| !status.success()).collect()
+    }
+
+    /// Fails when a log holds one of `secrets`, or Airflow's complaint about an option that it was given by an old name.
+    pub(crate) fn nothing_unwanted_was_said(&self, secrets: &[String]) {
+        for init in &self.inits {
+            let said = init.said();
+            let unwanted = secrets.iter().map(String::as_str).chain(["the old setting has been used"]);
+            for text in unwanted {
+                let line = said.lines().find(|line| line.contains(text));
+                assert_eq!(line, None, "{} said {text}", init.name);
+            }
+        }
     }
 
     /// Processes that the roles left behind: orphans that came to us, or bearers of the mark.

@@ -1,0 +1,120 @@
+//! What a test has to know about an Airflow line: where it is installed, its roles, and how it is spoken to.
+
+use std::path::PathBuf;
+
+/// One line of Airflow.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// For messages.
+    pub(crate) name: &'static str,
+    /// The variable with the path of its `bin/airflow`.
+    variable: &'static str,
+    /// All roles of a deployment with Celery.
+    pub(crate) roles: &'static [&'static str],
+    /// The children of `standalone`.
+    pub(crate) children: &'static [&'static str],
+    /// The rows of `job` after a clean end of the roles and of three tasks.
+    pub(crate) jobs: &'static str,
+    /// Whether there is a login without a database of users.
+    pub(crate) simple_auth: bool,
+    /// A path that is answered by the UI when it is up.
+    pub(crate) ready: &'static str,
+    /// How a DAG is triggered; the name of the DAG and of the run follow.
+    trigger: &'static [&'static str],
+    /// The option that names a run.
+    run: &'static str,
+    /// The table in which a DAG that may be triggered turns up.
+    pub(crate) known: &'static str,
+    /// Names of the keys that pods share, as Airflow is given them.
+    pub(crate) keys: &'static [&'static str],
+    /// The options that set the ports of the UI, of the worker's and of the triggerer's log server.
+    ports: [&'static str; 3],
+    /// Further options of a test deployment.
+    options: &'static [(&'static str, &'static str)],
+}
+
+/// 1.10.15.
+pub(crate) static ONE: Line = Line {
+    name: "1.10.15",
+    variable: "KUBE_AIRFLOW_TEST_AIRFLOW1",
+    roles: &["webserver", "scheduler", "worker", "flower"],
+    children: &["webserver", "scheduler"],
+    jobs: "LocalTaskJob success\nSchedulerJob success",
+    simple_auth: false,
+    ready: "/health",
+    trigger: &["trigger_dag"],
+    run: "--run_id",
+    known: "dag",
+    keys: &["AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__WEBSERVER__SECRET_KEY"],
+    ports: [
+        "AIRFLOW__WEBSERVER__WEB_SERVER_PORT",
+        "AIRFLOW__CELERY__WORKER_LOG_SERVER_PORT",
+        "AIRFLOW__NONE__TRIGGERER_PORT",
+    ],
+    options: &[("AIRFLOW__WEBSERVER__WORKERS", "1")],
+};
+
+/// 2.11.2.
+pub(crate) static TWO: Line = Line {
+    name: "2.11.2",
+    variable: "KUBE_AIRFLOW_TEST_AIRFLOW2",
+    roles: &["webserver", "scheduler", "dag-processor", "triggerer", "worker", "flower"],
+    children: &["webserver", "scheduler", "triggerer"],
+    jobs: "DagProcessorJob success\nLocalTaskJob success\nSchedulerJob success\nTriggererJob success",
+    simple_auth: false,
+    ready: "/health",
+    trigger: &["dags", "trigger"],
+    run: "--run-id",
+    known: "serialized_dag",
+    keys: &["AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__WEBSERVER__SECRET_KEY"],
+    ports: [
+        "AIRFLOW__WEBSERVER__WEB_SERVER_PORT",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT",
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT",
+    ],
+    options: &[("AIRFLOW__WEBSERVER__WORKERS", "1")],
+};
+
+/// 3.3.2.
+pub(crate) static THREE: Line = Line {
+    name: "3.3.2",
+    variable: "KUBE_AIRFLOW_TEST_AIRFLOW3",
+    roles: &["api-server", "scheduler", "dag-processor", "triggerer", "worker", "flower"],
+    children: &["api-server", "scheduler", "dag-processor", "triggerer"],
+    jobs: "DagProcessorJob success\nSchedulerJob success\nTriggererJob success",
+    simple_auth: true,
+    ready: "/api/v2/version",
+    trigger: &["dags", "trigger"],
+    run: "--run-id",
+    known: "serialized_dag",
+    keys: &["AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"],
+    ports: [
+        "AIRFLOW__API__PORT",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT",
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT",
+    ],
+    options: &[],
+};
+
+impl Line {
+    /// `bin/airflow` of a ready installation, or `None` after saying that the test is skipped.
+    pub(crate) fn airflow(&self, test: &str) -> Option<PathBuf> {
+        super::airflow(self.variable, &format!("{test} on {}", self.name))
+    }
+
+    /// The words after `kube-airflow-init` that trigger a run.
+    pub(crate) fn trigger<'a>(&self, dag: &'a str, run: &'a str) -> Vec<&'a str> {
+        let mut words = vec!["exec", "--", "airflow"];
+        words.extend(self.trigger);
+        words.extend([dag, self.run, run]);
+        words
+    }
+
+    /// The settings of the installation, of the UI's port and of the two log servers'.
+    pub(crate) fn settings(&self, airflow: &std::path::Path, ports: [u16; 3]) -> Vec<(&'static str, String)> {
+        let ports = self.ports.into_iter().zip(ports).map(|(name, port)| (name, port.to_string()));
+        let options = self.options.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let airflow = ("KUBE_AIRFLOW_AIRFLOW", airflow.to_str().unwrap().to_owned());
+        std::iter::once(airflow).chain(ports).chain(options).collect()
+    }
+}
