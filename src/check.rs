@@ -1,7 +1,10 @@
 //! Questions to the outside world: a real handshake with a service, asked once (probe) or until it succeeds (wait).
 
 pub mod amqp;
+pub mod celery;
 pub mod host;
+pub mod job;
+pub mod page;
 pub mod postgres;
 pub mod sqlite;
 pub mod tasks;

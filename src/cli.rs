@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use crate::airflow::role::Role;
 use crate::keys::fresh::Form;
+use crate::words;
+use std::time::Duration;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -65,6 +67,9 @@ pub enum Verb {
     /// Show what would be done for a role, secrets redacted
     #[command(after_help = PLAN)]
     Plan(Plan),
+    /// Answer a probe of the kubelet for the role that runs here
+    #[command(after_help = PROBE)]
+    Probe(Probe),
     /// Show the version of this program and of the installed Airflow
     #[command(after_help = VERSION)]
     Version,
@@ -128,6 +133,11 @@ const PLAN: &str = "\
 Exit codes: 0 shown, 64 the installed Airflow has no such role, 66 no Airflow found, 67 template, 78 settings.
 
 Example: kube-airflow-init plan --format json scheduler";
+const PROBE: &str = "\
+Exit codes: 0 up, 1 down; one line on standard output says why. See docs/probes.md.
+
+Example: kube-airflow-init probe liveness
+Example: kube-airflow-init probe readiness worker --timeout 4s";
 const VERSION: &str = "\
 Reads files only, no Python is started. Exit code 0, also when no Airflow is found.
 
@@ -200,6 +210,20 @@ pub struct Plan {
     pub words: Vec<OsString>,
 }
 
+/// `probe`.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// What is asked
+    #[arg(value_enum)]
+    pub kind: Kind,
+    /// The role; what this container was started as when absent
+    #[arg(value_parser = role)]
+    pub role: Option<Role>,
+    /// When to answer at the latest; keep it below the kubelet's timeoutSeconds
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "8s")]
+    pub timeout: Duration,
+}
+
 /// `keys`.
 #[derive(Debug, Args)]
 pub struct Keys {
@@ -209,6 +233,17 @@ pub struct Keys {
     /// Print none: take the keys of this container as the ones that every pod must have
     #[arg(long, conflicts_with = "format")]
     pub accept: bool,
+}
+
+/// A question of the kubelet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Down: restarting the container helps
+    Liveness,
+    /// Down: the role cannot do its work now
+    Readiness,
+    /// Down: the role has not been healthy yet
+    Startup,
 }
 
 /// Form of an answer.
@@ -225,6 +260,10 @@ fn role(name: &str) -> Result<Role, String> {
         let names: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
         format!("not a role; the roles are {}", names.join(", "))
     })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    words::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| "write it like `500ms` or `8s`".to_owned())
 }
 
 fn rewrite(text: &str) -> Result<(i32, i32), String> {

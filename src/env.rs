@@ -145,6 +145,14 @@ variables! {
         "The `airflow` program to run.";
     KUBE_AIRFLOW_GRACE = "KUBE_AIRFLOW_GRACE", Ours, Text, "25s; a worker has no limit",
         "Time between the first stop signal and KILL; set it a little below terminationGracePeriodSeconds.";
+    KUBE_AIRFLOW_RUN = "KUBE_AIRFLOW_RUN", Ours, Text, "/run/kube-airflow-init if it can be written, else a folder under TMPDIR",
+        "Folder for what PID 1 tells probes, on tmpfs at best; one for each container.";
+    KUBE_AIRFLOW_HOSTNAME = "KUBE_AIRFLOW_HOSTNAME", Ours, Text, "found out",
+        "Name of this machine in Airflow's `job` table, for probes, where `[core] hostname_callable` is one of your own.";
+    KUBE_AIRFLOW_OUTAGE_LIVENESS_AFTER = "KUBE_AIRFLOW_OUTAGE_LIVENESS_AFTER", Ours, Text, "never",
+        "How long the database or the broker may be unreachable before liveness fails, too.";
+    KUBE_AIRFLOW_CATATONIC_AFTER = "KUBE_AIRFLOW_CATATONIC_AFTER", Ours, Text, "5m",
+        "How long a worker with free slots may take nothing from queues that have messages before liveness fails.";
     KUBE_AIRFLOW_LOG_FORMAT = "KUBE_AIRFLOW_LOG_FORMAT", Ours, Text, "text",
         "Format of our own log lines: `text` or `json`.";
     KUBE_AIRFLOW_LOG_LEVEL = "KUBE_AIRFLOW_LOG_LEVEL", Ours, Text, "info",

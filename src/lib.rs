@@ -18,14 +18,17 @@ pub mod pauses;
 pub mod percent;
 pub mod plan;
 pub mod prepare;
+pub mod probe;
 pub mod process;
 pub mod reference;
 pub mod report;
 pub mod settings;
+pub mod status;
 pub mod supervisor;
 pub mod telemetry;
 pub mod template;
 pub mod wait;
+pub mod words;
 
 use crate::exit::Code;
 use crate::process::child::PREPARE;

@@ -118,6 +118,8 @@ pub struct Plan {
     pub login: Option<PathBuf>,
     /// Port of the UI, and its path: empty, or `/` and something.
     pub web: (String, String),
+    /// Options that probes look at, as Airflow will read them: section, key, value.
+    pub probed: Vec<(&'static str, &'static str, String)>,
     /// The users that the UI is to have.
     pub users: Option<Users>,
     /// What is executed in the end.
@@ -184,6 +186,7 @@ pub fn make(
     let passwords = config.plain(&options::SIMPLE_AUTH_PASSWORDS).ok().flatten();
     let own_login = [&options::AUTH_MANAGER, &options::SIMPLE_AUTH_USERS, &options::SIMPLE_AUTH_ALL_ADMINS];
     let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
+    let probed = probed(&made, &config);
     let shared = if goal.needs_keys() { made.shared(&config, &mut problems) } else { Vec::new() };
     if !known.is_empty() || !problems.is_empty() {
         return Err(Problems(all(known, problems)).into());
@@ -221,6 +224,7 @@ pub fn make(
         migrate_timeout: settings.migrate_timeout,
         shared,
         managers: managers.split(',').map(str::trim).filter(|class| !class.is_empty()).map(str::to_owned).collect(),
+        probed,
         login: match &made.users {
             Some(Users::Kept(path)) => Some(path.clone()),
             _ => login,
@@ -230,6 +234,26 @@ pub fn make(
         notes,
         installed,
     })
+}
+
+/// What Airflow will read for the options that probes look at. A value that cannot be read is not theirs to report.
+fn probed(made: &environment::Made, config: &Config<'_>) -> Vec<(&'static str, &'static str, String)> {
+    let value = |opt: &Opt| match made.told(config, opt, &mut Vec::new()) {
+        Some(Told::Value(value, _)) => Some(value.expose_secret().to_owned()),
+        _ => None,
+    };
+    let version = made.version();
+    let one = |opt: &&Opt| opt.home(version).zip(value(opt)).map(|((section, key), value)| (section, key, value));
+    options::PROBED.iter().filter_map(one).collect()
+}
+
+impl Plan {
+    /// One of the options that probes look at.
+    pub fn probed(&self, opt: &Opt) -> Option<&str> {
+        let (section, key) = opt.home(self.installed.version)?;
+        let found = self.probed.iter().find(|(one, other, _)| (*one, *other) == (section, key));
+        found.map(|(_, _, value)| value.trim()).filter(|value| !value.is_empty())
+    }
 }
 
 /// The policy of a role's row, with the grace period that was asked for.

@@ -15,13 +15,14 @@ use crate::airflow::role::Role;
 use crate::cli::{self, Cli, Verb};
 use crate::env::{self, Vars};
 use crate::exit::Code;
-use crate::plan::{self, Goal, Plan};
+use crate::plan::{self, Endpoint, Goal, Plan};
 use crate::process::child::PREPARE;
 use crate::process::sys;
 use crate::settings::Settings;
 use crate::settings::problem::Problems;
 use clap::Parser;
 use rustix::fd::OwnedFd;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -128,6 +129,16 @@ pub fn plan(goal: Goal, vars: &dyn Vars) -> Result<Plan, Code> {
         log_lines(&error.to_string());
         code
     })
+}
+
+/// The services that a plan leads to: what the role itself will use.
+///
+/// # Errors
+/// The exit code when one of them cannot be known; the reason was logged.
+pub(crate) fn services(plan: &Plan, vars: &dyn Vars) -> Result<act::Services, Code> {
+    let asked = matches!(plan.database, Some(Endpoint::Asked(..))) || matches!(plan.broker, Some(Endpoint::Asked(..)));
+    let environment = if asked { act::environment(plan, vars)? } else { BTreeMap::new() };
+    act::endpoints(plan, &environment)
 }
 
 /// The settings. What is wrong is logged, all of it.

@@ -67,6 +67,12 @@ pub struct Settings {
     pub migrate_timeout: Duration,
     /// Time between the first stop signal and KILL, when told.
     pub grace: Option<Duration>,
+    /// The name of this machine in Airflow's tables, when told.
+    pub hostname: Option<String>,
+    /// How long an outage may last before liveness fails; `None`: for ever.
+    pub outage_limit: Option<Duration>,
+    /// How long a worker may leave messages where they are.
+    pub catatonic_limit: Duration,
     /// Names of service links that are kept from Airflow.
     pub service_links: Vec<OsString>,
     /// Things to know that are no error.
@@ -144,6 +150,9 @@ impl Settings {
             migrate: migrate(r),
             migrate_timeout: r.duration(&env::KUBE_AIRFLOW_MIGRATE_TIMEOUT).unwrap_or(Duration::from_mins(20)),
             grace: r.duration(&env::KUBE_AIRFLOW_GRACE),
+            hostname: r.text(&env::KUBE_AIRFLOW_HOSTNAME),
+            outage_limit: outage_limit(r),
+            catatonic_limit: r.duration(&env::KUBE_AIRFLOW_CATATONIC_AFTER).unwrap_or(Duration::from_mins(5)),
             service_links: service_links(vars),
             notes: Vec::new(),
         }
@@ -239,6 +248,14 @@ fn fernet_key(r: &mut Reader<'_>) -> Option<SecretString> {
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn outage_limit(r: &mut Reader<'_>) -> Option<Duration> {
+    let variable = &env::KUBE_AIRFLOW_OUTAGE_LIVENESS_AFTER;
+    if r.text(variable).is_some_and(|text| text.trim().eq_ignore_ascii_case("never")) {
+        return None;
+    }
+    r.duration(variable)
 }
 
 fn migrate(r: &mut Reader<'_>) -> Mode {

@@ -6,6 +6,7 @@ mod say;
 pub mod state;
 
 use crate::airflow::table::Scope;
+use crate::env;
 use crate::exit::Code;
 use crate::process::child::{self, Started};
 use crate::process::reaper::{self, Pid, Reaped};
@@ -14,6 +15,7 @@ use crate::process::sys;
 use crate::process::terminal::Terminal;
 use crate::process::tree;
 use crate::report::{Message, Reports};
+use crate::status::board::Board;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use state::{Action, Event, Policy, Restart, State, Timer};
@@ -71,6 +73,8 @@ struct Driver<'a> {
     reports: Vec<Option<(OwnedFd, Reports)>>,
     timers: BTreeMap<Timer, Instant>,
     exit: Option<u8>,
+    /// What probes are told.
+    board: Board,
 }
 
 /// Supervises `job` until it is over and returns the exit code.
@@ -92,6 +96,7 @@ pub fn run(job: &Job, signals: &Signals) -> u8 {
         reports: (0..=count).map(|_| None).collect(),
         timers: BTreeMap::new(),
         exit: None,
+        board: Board::new(&job.children, &env::Process),
     };
     driver.obey(actions);
     if job.manner == Manner::Command {
@@ -198,6 +203,7 @@ impl Driver<'_> {
             if let Some(terminal) = self.terminal.as_ref().filter(|_| child == 0) {
                 terminal.take_back(pid);
             }
+            self.board.ended(child);
             self.event(Event::Ended(child, exit));
         } else if self.helper == Some(pid) {
             self.helper = None;
@@ -219,6 +225,7 @@ impl Driver<'_> {
             if open {
                 self.reports[child] = Some((fd, reports));
             } else if reports.executed() {
+                self.board.became(child);
                 self.event(Event::Became(child));
             }
         }
@@ -245,7 +252,10 @@ impl Driver<'_> {
                 Action::Arm(timer, after) => {
                     self.timers.insert(timer, Instant::now() + after);
                 }
-                Action::Say(note) => say::say(self.job, &note),
+                Action::Say(note) => {
+                    say::say(self.job, &note);
+                    self.board.note(&note);
+                }
                 Action::Exit(code) => self.exit = Some(code),
             }
         }
@@ -275,6 +285,7 @@ impl Driver<'_> {
                 self.pids[child] = Some(pid);
                 self.alive[child] = true;
                 self.reports[child] = report.map(|fd| (fd, Reports::default()));
+                self.board.started(child, pid);
             }
             Err(error) => {
                 let code = self.refused(child, &error);
@@ -315,7 +326,7 @@ impl Driver<'_> {
             io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => Code::Os,
             _ => Code::NotExecutable,
         };
-        error!("cannot start {what}: {}", crate::settings::reader::reason(error));
+        error!("cannot start {what}: {}", crate::words::reason(error));
         code
     }
 }

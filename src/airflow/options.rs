@@ -77,6 +77,40 @@ pub const SIMPLE_AUTH_PASSWORDS: Opt = plain(&[(THREE, "core", "simple_auth_mana
 pub const SIMPLE_AUTH_ALL_ADMINS: Opt = plain(&[(THREE, "core", "simple_auth_manager_all_admins")]);
 /// Classes of further database managers that `airflow db migrate` runs.
 pub const EXTERNAL_DB_MANAGERS: Opt = plain(&[(THREE, "database", "external_db_managers")]);
+/// Address that the UI listens on.
+pub const WEB_HOST: Opt = plain(&[(ALWAYS, "webserver", "web_server_host"), (THREE, "api", "host")]);
+/// Certificate of the UI; with it the port speaks TLS.
+pub const WEB_CERTIFICATE: Opt = plain(&[(ALWAYS, "webserver", "web_server_ssl_cert"), (THREE, "api", "ssl_cert")]);
+/// Address that flower listens on.
+pub const FLOWER_HOST: Opt = plain(&[(ALWAYS, "celery", "flower_host")]);
+/// Port of flower.
+pub const FLOWER_PORT: Opt = plain(&[(ALWAYS, "celery", "flower_port")]);
+/// Whether workers listen to control messages.
+pub const REMOTE_CONTROL: Opt = plain(&[(Version::new(2, 0, 0), "celery", "worker_enable_remote_control")]);
+/// Age of a scheduler's heartbeat at which it counts as dead.
+pub const SCHEDULER_LIMIT: Opt = plain(&[(ALWAYS, "scheduler", "scheduler_health_check_threshold")]);
+/// The same for a triggerer.
+pub const TRIGGERER_LIMIT: Opt = plain(&[(Version::new(2, 7, 0), "triggerer", "triggerer_health_check_threshold")]);
+/// The same for a DAG processor.
+pub const DAG_PROCESSOR_LIMIT: Opt = plain(&[(Version::new(3, 2, 0), "dag_processor", "health_check_threshold")]);
+/// Seconds between the heartbeats of a job.
+pub const JOB_HEARTBEAT: Opt = plain(&[(ALWAYS, "scheduler", "job_heartbeat_sec")]);
+
+/// What probes look up, besides where the services are.
+pub const PROBED: &[&Opt] = &[
+    &BASE_URL,
+    &WEB_PORT,
+    &WEB_HOST,
+    &WEB_CERTIFICATE,
+    &FLOWER_URL_PREFIX,
+    &FLOWER_PORT,
+    &FLOWER_HOST,
+    &REMOTE_CONTROL,
+    &SCHEDULER_LIMIT,
+    &TRIGGERER_LIMIT,
+    &DAG_PROCESSOR_LIMIT,
+    &JOB_HEARTBEAT,
+];
 
 /// All options, for tests and pages that walk them.
 pub const ALL: &[&Opt] = &[
@@ -106,6 +140,15 @@ pub const ALL: &[&Opt] = &[
     &SIMPLE_AUTH_PASSWORDS,
     &SIMPLE_AUTH_ALL_ADMINS,
     &EXTERNAL_DB_MANAGERS,
+    &WEB_HOST,
+    &WEB_CERTIFICATE,
+    &FLOWER_HOST,
+    &FLOWER_PORT,
+    &REMOTE_CONTROL,
+    &SCHEDULER_LIMIT,
+    &TRIGGERER_LIMIT,
+    &DAG_PROCESSOR_LIMIT,
+    &JOB_HEARTBEAT,
 ];
 
 impl Opt {

@@ -3,6 +3,10 @@
 //! Nothing else in the program looks at a role and a version together. A pair that does not exist is a row too, with
 //! the replacement to name.
 
+mod probes;
+
+pub use probes::{Ask, Limit, PROBES, Page, Probe, probe};
+
 use super::role::Role;
 use super::version::Version;
 use crate::process::signals::SIGQUIT;

@@ -165,7 +165,7 @@ fn certificates(name: &str, what: &str, path: &Path) -> Result<Vec<CertificateDe
     }
 }
 
-fn silent(name: &str) -> Failure {
+pub(crate) fn silent(name: &str) -> Failure {
     Failure::passing(Code::NoAnswer, format!("{name}: the broker accepts connections and does not answer"))
 }
 
@@ -202,7 +202,7 @@ fn hung_up(name: &str, broker: &Broker) -> Failure {
 const NO_TLS: &str = "if this is a TLS port, use amqps://";
 
 /// What an error of the client library means for somebody who waits.
-fn failure(broker: &Broker, error: &lapin::Error) -> Failure {
+pub(crate) fn failure(broker: &Broker, error: &lapin::Error) -> Failure {
     let name = name(broker);
     let secret = broker.password.expose_secret();
     match error.kind() {

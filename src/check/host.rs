@@ -11,6 +11,25 @@ pub fn names() -> Vec<String> {
     from(&host, &hosts)
 }
 
+/// [`names`], and what the resolver calls canonical where /etc/hosts does not know this machine: then Airflow's
+/// `airflow.utils.net.getfqdn`, which is `getaddrinfo` with `AI_CANONNAME`, asks the name servers. May take as long as they do.
+pub fn names_by_resolver() -> Vec<String> {
+    let mut names = names();
+    let [host] = names.as_slice() else { return names };
+    let hints = dns_lookup::AddrInfoHints { flags: nix::libc::AI_CANONNAME, ..dns_lookup::AddrInfoHints::default() };
+    if let Ok(found) = dns_lookup::getaddrinfo(Some(host), None, Some(hints)) {
+        for address in found.flatten() {
+            let own = [address.canonname, Some(address.sockaddr.ip().to_string())];
+            for name in own.into_iter().flatten() {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+    }
+    names
+}
+
 fn from(host: &str, hosts: &str) -> Vec<String> {
     let mut names = vec![host.to_owned()];
     for line in hosts.lines() {

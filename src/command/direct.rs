@@ -9,6 +9,7 @@ use crate::files;
 use crate::keys::fresh;
 use crate::plan::{self, Goal};
 use crate::prepare;
+use crate::probe::{self, Verdict};
 use crate::reference;
 use crate::settings;
 use clap::CommandFactory;
@@ -22,6 +23,7 @@ pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
     match verb {
         Verb::Render(render) => self::render(&render, vars),
         Verb::Plan(plan) => self::plan(plan, vars),
+        Verb::Probe(probe) => self::probe(&probe, vars),
         Verb::Version => version(vars),
         Verb::Keys(keys) => {
             let text = fresh::fresh(keys.format).map_err(|error| {
@@ -105,6 +107,21 @@ fn render(render: &cli::Render, vars: &dyn Vars) -> Result<Code, Code> {
         Code::Io
     })?;
     Ok(Code::Success)
+}
+
+/// The answer comes in time even where the file system or the processor does not: the kubelet would show no reason.
+fn probe(probe: &cli::Probe, vars: &dyn Vars) -> Result<Code, Code> {
+    let (kind, role, timeout) = (probe.kind, probe.role, probe.timeout);
+    let (tell, told) = std::sync::mpsc::channel();
+    let vars = vars.all();
+    std::thread::spawn(move || {
+        // Nobody listens any more when it is too late.
+        let _ = tell.send(probe::run(kind, role, timeout, &vars));
+    });
+    let late = || Verdict { up: false, reason: format!("no verdict within {:.1} s", timeout.as_secs_f64()) };
+    let verdict = told.recv_timeout(timeout).unwrap_or_else(|_| late());
+    print(&format!("{verdict}\n"))?;
+    if verdict.up { Ok(Code::Success) } else { Err(Code::Failed) }
 }
 
 fn version(vars: &dyn Vars) -> Result<Code, Code> {

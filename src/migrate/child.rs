@@ -45,6 +45,22 @@ pub struct Command {
     pub environment: BTreeMap<OsString, OsString>,
 }
 
+/// Parts of the names of variables whose values are secrets, ours, Airflow's and those of its connections.
+const SECRET_NAMES: [&str; 9] =
+    ["PASSWORD", "SECRET", "CREDS", "KEY", "TOKEN", "SQL_ALCHEMY_CONN", "BROKER_URL", "RESULT_BACKEND", "AIRFLOW_CONN"];
+/// A shorter value would strike out half of the text, and protects nothing.
+const SECRET_LENGTH: usize = 6;
+
+impl Command {
+    /// What must not be repeated from the output: a traceback may show the whole environment.
+    fn secrets(&self) -> Vec<SecretString> {
+        let secret = |name: &str| !name.ends_with("_FILE") && SECRET_NAMES.iter().any(|part| name.contains(part));
+        let named = self.environment.iter().filter(|(name, _)| name.to_str().is_some_and(secret));
+        let values = named.filter_map(|(_, value)| value.to_str()).filter(|value| value.len() >= SECRET_LENGTH);
+        values.map(SecretString::from).collect()
+    }
+}
+
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The environment holds passwords.
@@ -118,17 +134,20 @@ fn start(command: &Command, secret: &SecretString, lines: &Lines) -> io::Result<
     let child = process.spawn()?;
     // It holds our copies of the pipe's end, without which the end of the output is never seen.
     drop(process);
-    let (lines, secret) = (Arc::clone(lines), secret.clone());
+    // The password first: the rest of its URL then stays readable.
+    let mut secrets = vec![secret.clone()];
+    secrets.extend(command.secrets());
+    let lines = Arc::clone(lines);
     let listener = thread::Builder::new().name("migration-output".into());
-    let listener = listener.spawn(move || listen(reader, &secret, &lines))?;
+    let listener = listener.spawn(move || listen(reader, &secrets, &lines))?;
     Ok((child, listener))
 }
 
-fn listen(reader: PipeReader, secret: &SecretString, lines: &Lines) {
+fn listen(reader: PipeReader, secrets: &[SecretString], lines: &Lines) {
     for line in BufReader::new(reader).split(b'\n') {
         let Ok(line) = line else { return };
         let text = String::from_utf8_lossy(&line);
-        let mut text = clean(&text, secret.expose_secret());
+        let mut text = secrets.iter().fold(text.into_owned(), |text, secret| clean(&text, secret.expose_secret()));
         text.truncate(text.floor_char_boundary(LINE));
         if text.is_empty() {
             continue;

@@ -16,8 +16,9 @@ use crate::migrate::{self, Mode, Needed, State};
 use crate::plan::{Endpoint, Goal, Key, Plan, Users, Value};
 use crate::process::trampoline::EXEC;
 use crate::report::Message;
-use crate::settings::reader::reason;
+use crate::status::{self, Phase};
 use crate::wait::{self, Target};
+use crate::words::reason;
 use rustix::fd::OwnedFd;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -31,10 +32,18 @@ use std::time::Instant;
 use tracing::{error, info, warn};
 
 pub(super) type Environment = BTreeMap<OsString, OsString>;
+/// The database and the brokers that a plan leads to.
+pub(crate) type Services = (Option<Database>, Option<Vec<Broker>>);
 
 /// Does what the plan says. Returns only when there is nothing to execute, or when something failed.
 pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result<Code, Code> {
     let start = Instant::now();
+    let phase = |phase| {
+        if let Goal::Role { role, .. } = &plan.goal {
+            status::stage(vars, *role, phase, &plan.installed.version_text);
+        }
+    };
+    phase(Phase::Preparing);
     configure(plan)?;
     let mut environment = environment(plan, vars)?;
     identity::complete(&mut environment, &plan.home);
@@ -46,13 +55,14 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result
         error!("cannot start: {error}");
         Code::Os
     })?;
-    let ready = runtime.block_on(services(plan, &environment));
+    let ready = runtime.block_on(services(plan, &environment, &phase));
     // A name server that does not answer must not hold the end up.
     runtime.shutdown_background();
     ready?;
     if plan.argv.is_empty() {
         return Ok(Code::Success);
     }
+    phase(Phase::Starting);
     if let Some(policy) = &plan.policy {
         tell(&parent.report, &Message::Policy(policy.clone()));
     }
@@ -127,7 +137,7 @@ fn configure(plan: &Plan) -> Result<(), Code> {
 }
 
 /// The environment of whatever is executed.
-fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
+pub(super) fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
     let mut environment = vars.all();
     for name in &plan.removed {
         environment.remove(name);
@@ -161,17 +171,25 @@ fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
     Ok(environment)
 }
 
-/// Waits for what the plan needs, and brings the schema up to date.
-async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
-    if !plan.checked {
-        return Ok(());
-    }
+/// The services of the plan, asked for where the plan does not know them.
+///
+/// # Errors
+/// The exit code for what cannot be known; the reason was logged.
+pub(super) fn endpoints(plan: &Plan, environment: &Environment) -> Result<Services, Code> {
     let foreign = |error: &database::Error| matches!(error, database::Error::Unsupported(_));
     let database = known(plan.database.as_ref(), environment, Database::parse, foreign);
     let foreign = |error: &broker::Error| matches!(error, broker::Error::Unsupported(_));
     let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list, foreign);
     // Both were asked before one of them may fail, so that both are in the log.
-    let (database, brokers) = (database?, brokers?);
+    Ok((database?, brokers?))
+}
+
+/// Waits for what the plan needs, and brings the schema up to date.
+async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)) -> Result<(), Code> {
+    if !plan.checked {
+        return Ok(());
+    }
+    let (database, brokers) = endpoints(plan, environment)?;
     let mode = plan.migrate.filter(|mode| *mode != Mode::Off);
     let needed = mode.map(|_| needed(plan)).transpose()?.map(Arc::new);
     let seen = Arc::new(OnceLock::new());
@@ -183,13 +201,17 @@ async fn services(plan: &Plan, environment: &Environment) -> Result<(), Code> {
         None => Target::Database(server),
     });
     let targets: Vec<Target> = server.into_iter().chain(brokers.map(Target::Broker)).collect();
+    phase(Phase::Waiting);
     wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);
         failure.code
     })?;
     match (&database, mode, needed) {
         (Some(_), Some(_), Some(_)) if seen.get() == Some(&State::Complete) => {}
-        (Some(database), Some(mode), Some(needed)) => schema(plan, database, &needed, mode, environment).await?,
+        (Some(database), Some(mode), Some(needed)) => {
+            phase(Phase::Migrating);
+            schema(plan, database, &needed, mode, environment).await?;
+        }
         _ => {}
     }
     shared::check(plan, database.as_ref(), environment).await?;

@@ -4,7 +4,7 @@ use super::act::Environment;
 use super::log_lines;
 use crate::exit::Code;
 use crate::plan::{Goal, Plan};
-use crate::settings::reader::reason;
+use crate::words::reason;
 use std::process::{Command, Stdio};
 use tracing::{error, info, warn};
 

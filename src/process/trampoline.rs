@@ -4,7 +4,7 @@
 use super::signals::Inherited;
 use super::terminal;
 use crate::exit::Code;
-use crate::settings::reader::reason;
+use crate::words::reason;
 use nix::unistd::execvp;
 use std::ffi::{CString, OsString};
 use std::io;

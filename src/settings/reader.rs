@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use crate::env::{self, Kind, Variable, Vars};
+use crate::words::{duration as parse_duration, reason};
 use secrecy::{ExposeSecret, SecretString};
 use std::io::Read;
 use std::net::Ipv6Addr;
@@ -316,46 +317,4 @@ pub fn secret_file(variable: &str, path: &str) -> Result<SecretString, Problem> 
 fn has_port(text: &str) -> bool {
     let one = |host: &str| host.ends_with(']') || !(host.is_empty() || host.contains(':'));
     text.rsplit_once(':').is_some_and(|(host, port)| one(host) && port.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// `500ms`, `30s`, `10m`, `1h`, `2d` or plain seconds; at most a year.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok()?;
-    let duration = match &text[digits..] {
-        "ms" => Duration::from_millis(number),
-        "" | "s" => Duration::from_secs(number),
-        "m" => Duration::from_secs(number.checked_mul(60)?),
-        "h" => Duration::from_secs(number.checked_mul(3600)?),
-        "d" => Duration::from_secs(number.checked_mul(86400)?),
-        _ => return None,
-    };
-    (duration <= Duration::from_hours(366 * 24)).then_some(duration)
-}
-
-/// The operating system's words without Rust's ` (os error 2)`.
-pub fn reason(error: &std::io::Error) -> String {
-    if error.kind() == std::io::ErrorKind::InvalidData
-        && error.get_ref().is_none_or(|inner| inner.to_string().contains("UTF-8"))
-    {
-        return "it is not valid UTF-8".to_owned();
-    }
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_units_and_a_limit() {
-        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!(parse_duration("90"), Some(Duration::from_secs(90)));
-        assert_eq!(parse_duration("10m"), Some(Duration::from_mins(10)));
-        assert_eq!(parse_duration("0"), Some(Duration::ZERO));
-        for bad in ["", "m", "-1s", "1.5s", "10 m", "18446744073709551615h", "99999999999", "1w"] {
-            assert_eq!(parse_duration(bad), None, "{bad}");
-        }
-    }
 }

@@ -83,7 +83,9 @@ impl Setup {
         for name in ours.filter(|name| name.to_string_lossy().contains("AIRFLOW")) {
             command.env_remove(name);
         }
-        command.env("KUBE_AIRFLOW_TERMINATION_LOG", folder.path().join("last-words"));
+        let last_words = folder.path().join("last-words");
+        fs::write(&last_words, "").unwrap();
+        command.env("KUBE_AIRFLOW_TERMINATION_LOG", last_words);
         Self { folder, command, as_pid1 }
     }
 
@@ -262,6 +264,10 @@ impl Setup {
         let airflow = fake_airflow(setup.folder.path(), script);
         let home = setup.folder.path().join("home");
         let setup = setup.env("KUBE_AIRFLOW_AIRFLOW", airflow).env("AIRFLOW_HOME", home);
+        // A worker wants Celery, and a broker of a kind that is not ours to wait for.
+        let celery = [("EXECUTOR", "Celery"), ("AIRFLOW__CELERY__BROKER_URL", "redis://nowhere/0")];
+        let worker = celery.iter().filter(|_| words[0] == "worker");
+        let setup = worker.fold(setup, |setup, (name, value)| setup.env(name, value));
         Some(setup.env("KUBE_AIRFLOW_MIGRATE", "off"))
     }
 }

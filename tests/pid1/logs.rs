@@ -9,7 +9,8 @@ fn noisy(setup: Setup) -> Setup {
     setup.env("KUBE_AIRFLOW_LOG_LEVEL", "debug")
 }
 
-const ROLE: &str = "trap 'exit 4' TERM; : > \"$AIRFLOW_HOME/up\"; while :; do sleep 0.05; done";
+/// The shell itself would report the end of its `sleep` on standard error, and block or die there.
+const ROLE: &str = "exec 2>/dev/null; trap 'exit 4' TERM; : > \"$AIRFLOW_HOME/up\"; while :; do sleep 0.05; done";
 
 fn is_up(init: &crate::harness::Init) {
     let flag = init.folder.path().join("home/up");
@@ -21,7 +22,9 @@ fn a_log_that_nobody_reads_any_more_changes_nothing() {
     let Some(setup) = Setup::role(&["scheduler"], ROLE) else { return };
     let (reader, writer) = std::io::pipe().unwrap();
     let init = noisy(setup)
-        .with(|command| drop(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer)))
+        .with(|command| {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+        })
         .start_as_is();
     drop(reader);
     is_up(&init);
@@ -40,8 +43,11 @@ fn a_full_log_pipe_changes_nothing() {
     nix::fcntl::fcntl(&own, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
     while writer.write(&[b'x'; 4096]).is_ok() {}
     nix::fcntl::fcntl(&own, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
-    let init =
-        noisy(setup).with(|command| drop(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(own))).start_as_is();
+    let init = noisy(setup)
+        .with(|command| {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(own);
+        })
+        .start_as_is();
     drop(writer);
     is_up(&init);
     for _ in 0..20 {

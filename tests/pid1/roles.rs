@@ -24,8 +24,9 @@ fn hup_usr1_and_usr2_follow_the_roles_row() {
         }
         init.signal(28);
         init.until("got 28\n");
-        let expected: String = heard.iter().chain(&[28]).map(|signal| format!("got {signal}\n")).collect();
-        assert_eq!(init.out(), format!("ready\n{expected}"), "{role}");
+        let lines = heard.iter().chain(&[28]).map(|signal| format!("got {signal}"));
+        let expected: Vec<_> = std::iter::once("ready".to_owned()).chain(lines).collect();
+        assert_eq!(init.out().lines().collect::<Vec<_>>(), expected, "{role}");
     }
 }
 

@@ -143,12 +143,15 @@ fn a_stop_in_each_phase_of_the_preparation_ends_it_with_143() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = closed.local_addr().unwrap().port().to_string();
     let setup = setup.env("POSTGRES_HOST", "127.0.0.1").env("POSTGRES_PORT", port).env("POSTGRES_USER", "u");
-    let setup = setup.env("FERNET_KEY", "cryptography_not_needed_here_AAAAAAAAAAAAAA=");
+    let setup = setup.env("FERNET_KEY", format!("{}=", "A".repeat(43))).env("KUBE_AIRFLOW_API_SECRET_KEY", "x");
     let mut init = setup.start();
     // It is connected to, and hears nothing.
-    closed.accept().unwrap();
+    closed.set_nonblocking(true).unwrap();
+    let _connection = poll("the wait", || {
+        assert!(!init.has_ended(), "{}", init.err());
+        closed.accept().ok()
+    });
     init.signal(15);
-    poll("the end", || init.has_ended().then_some(()));
     let ended = init.end();
     assert_eq!((ended.code, ended.out.as_str()), (143, ""), "{}", ended.err);
 

@@ -6,8 +6,8 @@ use std::process::Command;
 /// Runs its arguments on a terminal of their own, types what the dialogue says, and prints what is seen. A dialogue is a
 /// list of (text to wait for, text to type).
 const TERMINAL: &str = r"
-import os, pty, select, sys, time
-dialogue = eval(sys.argv[1])
+import json, os, pty, select, sys, time
+dialogue = json.loads(sys.argv[1])
 pid, tty = pty.fork()
 if pid == 0: os.execvp(sys.argv[2], sys.argv[2:])
 seen, begin = '', time.monotonic()
@@ -23,7 +23,10 @@ while time.monotonic() < begin + 60:
         seen += data.decode(errors='replace')
 print(seen)
 if dialogue: print('NOT SEEN:', dialogue[0])
-status = os.waitpid(pid, os.WNOHANG)
+while True:
+    status = os.waitpid(pid, os.WNOHANG)
+    if status[0] or time.monotonic() > begin + 70: break
+    time.sleep(0.01)
 if status[0] == 0:
     print('STILL THERE')
     os.kill(pid, 9); os.waitpid(pid, 0)
@@ -32,11 +35,7 @@ sys.exit(os.waitstatus_to_exitcode(status[1]))
 ";
 
 fn on_terminal(dialogue: &[(&str, &str)], words: &[&str]) -> Init {
-    let mut list = String::from("[");
-    for (wait, answer) in dialogue {
-        list.push_str(&format!("({wait:?}, {answer:?}),"));
-    }
-    list.push(']');
+    let list = serde_json::to_string(dialogue).unwrap();
     let mut command = Command::new(python());
     command.args(["-c", TERMINAL, &list]).args(words);
     Setup::through(command).env("PS1", "prompt> ").env("BASH_SILENCE_DEPRECATION_WARNING", "1").start()
@@ -65,8 +64,8 @@ fn pid_1_on_a_terminal_gives_it_to_its_command() {
     // there to continue it.
     let words = [&namespace[..], &["exec", "--bare", "--", "bash", "--norc", "-i"]].concat();
     let dialogue = [
-        ("prompt> ", "echo $-; sleep 1000\n"),
-        ("m", "\x1a"),
+        ("prompt> ", "sh -c 'echo run''ning; exec sleep 1000'\n"),
+        ("running", "\x1a"),
         ("Stopped", "kill %1; wait; echo back\n"),
         ("back\r\n", "exit 5\n"),
     ];
@@ -104,7 +103,8 @@ fn a_shell_can_stop_us_with_our_command_and_bring_us_back() {
         ("prompt> ", line.as_str()),
         ("up\r\n", "one\n"),
         ("one\r\none", "\x1a"),
-        ("Stopped", "jobs; fg\n"),
+        ("Stopped", "echo mark''ed; fg\n"),
+        ("marked\r\n", ""),
         ("exec --bare", "two\n"),
         ("two\r\ntwo", "\x04"),
         ("over", "echo code $?; exit 6\n"),

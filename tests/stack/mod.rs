@@ -102,6 +102,8 @@ impl Stack {
         fs::create_dir_all(&home).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kube-airflow-init"));
         command.args(arguments).env_clear().envs(&self.environment).env("AIRFLOW_HOME", &home);
+        // One folder for each init: they share a machine here.
+        command.env("KUBE_AIRFLOW_RUN", home.join("run"));
         command.current_dir(&self.folder).stdin(Stdio::null());
         command
     }

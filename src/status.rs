@@ -1,0 +1,190 @@
+//! What PID 1 and the prepare stage tell probes: small files in a folder that is ours alone. Nothing depends on them: a
+//! file that cannot be written changes nothing, and one that is stale counts as absent.
+
+pub mod board;
+pub mod place;
+
+use crate::airflow::role::Role;
+use crate::env::Vars;
+use crate::words::now;
+use serde_json::{Value, json};
+use std::fs;
+
+/// The file of PID 1.
+pub const INIT: &str = "init.json";
+
+/// A process that cannot be mistaken for a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in clock ticks since the machine did: field 22 of /proc/PID/stat (proc(5)).
+    pub start: u64,
+}
+
+impl Process {
+    /// The process with this number, if there is one.
+    pub fn of(pid: i32) -> Option<Self> {
+        Some(Self { pid, start: stat(pid)?.1 })
+    }
+
+    /// Its state as the kernel has it (`R`, `S`, `T`, `Z`, …); `None` when it is gone.
+    pub fn state(self) -> Option<char> {
+        let (state, start) = stat(self.pid)?;
+        (start == self.start).then_some(state)
+    }
+
+    fn json(self) -> Value {
+        json!({ "pid": self.pid, "start": self.start })
+    }
+
+    fn from(value: &Value) -> Option<Self> {
+        let pid = value["pid"].as_i64()?.try_into().ok()?;
+        Some(Self { pid, start: value["start"].as_u64()? })
+    }
+}
+
+/// State and start time of a process.
+fn stat(pid: i32) -> Option<(char, u64)> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    // The name in parentheses may hold anything; the fields after it may not.
+    let mut fields = text.get(text.rfind(')')? + 2..)?.split(' ');
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// Where a child of PID 1 is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Settings, template, files.
+    Preparing,
+    /// Waits for services.
+    Waiting,
+    /// Looks at the schema, migrates, or waits until somebody has.
+    Migrating,
+    /// Everything is there: the next thing is the execution of the role.
+    Starting,
+    /// The role runs.
+    Running,
+    /// It ended, and will be started again.
+    Restarting,
+    /// It ended.
+    Ended,
+}
+
+impl Phase {
+    const ALL: [Self; 7] =
+        [Self::Preparing, Self::Waiting, Self::Migrating, Self::Starting, Self::Running, Self::Restarting, Self::Ended];
+
+    /// Its name in the file and in a probe's answer.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Waiting => "waiting",
+            Self::Migrating => "migrating",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Ended => "ended",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+}
+
+/// A child of PID 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// What it is or becomes.
+    pub role: Role,
+    /// Where it is.
+    pub phase: Phase,
+    /// Since when, in seconds since 1970.
+    pub since: f64,
+    /// Its main process: the prepare stage, which becomes the role.
+    pub main: Option<Process>,
+    /// The version of Airflow, once the prepare stage knew it.
+    pub version: Option<String>,
+}
+
+/// Everything that is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// What PID 1 was started as.
+    pub role: Role,
+    /// PID 1.
+    pub init: Process,
+    /// Since when it is stopping.
+    pub stopping: Option<f64>,
+    /// Its children; one, except for `standalone`.
+    pub children: Vec<Child>,
+}
+
+/// The status of the init that runs now; `None` when there is none, or when its files are not there or not ours.
+pub fn read(vars: &dyn Vars) -> Option<Status> {
+    let folder = place::find(vars)?;
+    let file = place::read(&folder.join(INIT))?;
+    let init = Process::from(&file["init"])?;
+    // A container that was started again on the same volume finds the file of the one before.
+    init.state().filter(|state| *state != 'Z')?;
+    let mut children = Vec::new();
+    for entry in file["children"].as_array()? {
+        let mut child = Child {
+            role: Role::named(entry["role"].as_str()?)?,
+            phase: Phase::named(entry["phase"].as_str()?)?,
+            since: entry["since"].as_f64()?,
+            main: Process::from(&entry["main"]),
+            version: None,
+        };
+        if let Some(stage) = place::read(&folder.join(stage_file(child.role)))
+            && Process::from(&stage["main"]) == child.main
+        {
+            child.version = stage["airflow"].as_str().map(str::to_owned);
+            // PID 1 knows only that the stage has not become the role yet.
+            if child.phase == Phase::Preparing
+                && let (Some(phase), Some(since)) = (stage["phase"].as_str(), stage["since"].as_f64())
+            {
+                child.phase = Phase::named(phase)?;
+                child.since = since;
+            }
+        }
+        children.push(child);
+    }
+    Some(Status { role: Role::named(file["role"].as_str()?)?, init, stopping: file["stopping"].as_f64(), children })
+}
+
+/// The prepare stage of `role` tells where it is. It keeps its process number when it becomes the role.
+pub fn stage(vars: &dyn Vars, role: Role, phase: Phase, version: &str) {
+    let Some(folder) = place::make(vars) else { return };
+    let pid = std::process::id().cast_signed();
+    let main = Process::of(pid).map(Process::json);
+    let about = json!({ "role": role.name(), "airflow": version, "phase": phase.name(), "since": now(), "main": main });
+    place::write(&folder.join(stage_file(role)), &about);
+}
+
+fn stage_file(role: Role) -> String {
+    format!("{role}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_number_and_its_start() {
+        let me = Process::of(std::process::id().cast_signed()).unwrap();
+        assert!(me.state().is_some());
+        assert_eq!(Process { start: me.start + 1, ..me }.state(), None, "a later process with the same number");
+        assert_eq!(Process::from(&me.json()), Some(me));
+    }
+
+    #[test]
+    fn phases_survive_the_file() {
+        for phase in Phase::ALL {
+            assert_eq!(Phase::named(phase.name()), Some(phase));
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Small things said the same way everywhere: durations, the time, the system's errors.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// `500ms`, `30s`, `10m`, `1h`, `2d` or plain seconds; at most a year.
+pub fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let duration = match &text[digits..] {
+        "ms" => Duration::from_millis(number),
+        "" | "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3600)?),
+        "d" => Duration::from_secs(number.checked_mul(86400)?),
+        _ => return None,
+    };
+    (duration <= Duration::from_hours(366 * 24)).then_some(duration)
+}
+
+/// Seconds since 1970, by the clock that Airflow writes its heartbeats with.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// The operating system's words without Rust's ` (os error 2)`.
+pub fn reason(error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::InvalidData
+        && error.get_ref().is_none_or(|inner| inner.to_string().contains("UTF-8"))
+    {
+        return "it is not valid UTF-8".to_owned();
+    }
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_and_a_limit() {
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(duration("90"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("10m"), Some(Duration::from_mins(10)));
+        assert_eq!(duration("0"), Some(Duration::ZERO));
+        for bad in ["", "m", "-1s", "1.5s", "10 m", "18446744073709551615h", "99999999999", "1w"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+}
