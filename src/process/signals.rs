@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// A signal number, 1 to 64.
 pub type Signal = i32;
 
-pub use libc::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM};
-pub use libc::{SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
+pub use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM};
+pub use signal_hook::consts::{SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
 
 /// The highest signal number of Linux.
 const LAST: Signal = 64;
@@ -177,10 +177,10 @@ fn end_by(signal: Signal) {
 pub fn name(signal: Signal) -> String {
     /// SIGRTMIN as `kill -l` and the shells show it; the C libraries keep the first two or three for themselves.
     const RTMIN: Signal = 34;
-    match nix::sys::signal::Signal::try_from(signal) {
-        Ok(known) => known.as_str().to_owned(),
-        Err(_) if signal >= RTMIN => format!("SIGRTMIN+{}", signal - RTMIN),
-        Err(_) => format!("signal {signal}"),
+    match signal_hook::low_level::signal_name(signal) {
+        Some(known) => known.to_owned(),
+        None if signal >= RTMIN => format!("SIGRTMIN+{}", signal - RTMIN),
+        None => format!("signal {signal}"),
     }
 }
 
