@@ -116,10 +116,10 @@ pub struct Plan {
     pub managers: Vec<String>,
     /// The password file of the simple auth manager, where nobody chose another way to log in.
     pub login: Option<PathBuf>,
-    /// Port of the UI, and its path: empty, or `/` and something.
-    pub web: (String, String),
     /// Options that probes look at, as Airflow will read them: section, key, value.
     pub probed: Vec<(&'static str, &'static str, String)>,
+    /// Port of the UI, and its path: empty, or `/` and something.
+    pub web: (String, String),
     /// The users that the UI is to have.
     pub users: Option<Users>,
     /// What is executed in the end.

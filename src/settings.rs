@@ -246,16 +246,16 @@ fn fernet_key(r: &mut Reader<'_>) -> Option<SecretString> {
     Some(key)
 }
 
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
 fn outage_limit(r: &mut Reader<'_>) -> Option<Duration> {
     let variable = &env::KUBE_AIRFLOW_OUTAGE_LIVENESS_AFTER;
     if r.text(variable).is_some_and(|text| text.trim().eq_ignore_ascii_case("never")) {
         return None;
     }
     r.duration(variable)
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 fn migrate(r: &mut Reader<'_>) -> Mode {

@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     // Words: nothing of ours.
     &["env", "exit", "files", "ini", "pauses", "percent", "words"],
     // Mechanisms that do not know Airflow.
-    &["broker", "database", "process", "telemetry", "template"],
+    &["broker", "compat", "database", "process", "telemetry", "template"],
     // Airflow as data; one handshake with a service.
     &["airflow", "check"],
     // Keys and their fingerprints; the schema.
@@ -49,6 +49,7 @@ const ROLE_AND_VERSION: &[(&str, &str)] = &[
     ("src/plan.rs", "the login of the simple auth manager"),
     ("src/airflow/table/probes.rs", "the table's probes"),
     ("src/plan/environment.rs", "the dag-processor of 2 wants to be announced"),
+    ("src/plan/environment/users.rs", "how a line knows its users"),
     ("src/plan/environment/shared.rs", "who needs the address of the api-server"),
 ];
 

@@ -77,10 +77,12 @@ impl Signals {
         let ignored = all().filter(|signal| ignored(*signal)).map(bit).fold(0, |set, bit| set | bit);
         // Blocked, so that what comes until a child has inherited "ignored" is kept for us: a blocked signal is never
         // thrown away.
-        let mask = sys::mask(libc::SIG_BLOCK, ignored);
+        sys::mask(libc::SIG_BLOCK, ignored);
         for signal in all().filter(|signal| ignored & bit(*signal) == 0) {
             sys::catch(signal);
         }
+        let mask = sys::given_mask();
+        sys::mask(libc::SIG_SETMASK, mask | ignored);
         Ok(Self { read, inherited: Inherited { mask, ignored } })
     }
 

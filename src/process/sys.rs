@@ -5,7 +5,7 @@ use nix::libc;
 use rustix::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Who raised a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ const SIZE: usize = size_of::<Mask>();
 
 /// Whether SIGPIPE was ignored before Rust's start-up code ignored it for everybody.
 static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+/// The mask before musl's first `sigaction` took two real-time signals out of it.
+static MASK: AtomicU64 = AtomicU64::new(0);
 
 /// Constructors run before Rust's own start-up code.
 #[expect(unsafe_code, reason = "a static in this section is a constructor")]
@@ -41,6 +43,7 @@ static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
 static EARLY: extern "C" fn() = {
     extern "C" fn early() {
         PIPE_IGNORED.store(is_ignored(signals::SIGPIPE), Ordering::Relaxed);
+        MASK.store(mask(libc::SIG_BLOCK, 0), Ordering::Relaxed);
     }
     early
 };
@@ -48,6 +51,11 @@ static EARLY: extern "C" fn() = {
 /// Whether whoever started this process ignored SIGPIPE.
 pub(super) fn pipe_was_ignored() -> bool {
     PIPE_IGNORED.load(Ordering::Relaxed)
+}
+
+/// The mask that whoever started this process gave it.
+pub(super) fn given_mask() -> Mask {
+    MASK.load(Ordering::Relaxed)
 }
 
 /// Whether the disposition of `signal` is "ignore".

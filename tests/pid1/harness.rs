@@ -40,6 +40,9 @@ pub(crate) fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A number that no process has.
+const NOBODY: i32 = i32::MAX;
+
 /// How to start an init.
 pub(crate) struct Setup {
     pub(crate) folder: TempDir,
@@ -112,7 +115,9 @@ impl Setup {
         if self.as_pid1 {
             let children = format!("/proc/{0}/task/{0}/children", init.pid);
             init.pid = poll("unshare has a child", || {
-                fs::read_to_string(&children).unwrap_or_default().split_whitespace().next()?.parse().ok()
+                let child = fs::read_to_string(&children).unwrap_or_default();
+                // It may be over already; then its number is of no use.
+                child.split_whitespace().next().and_then(|pid| pid.parse().ok()).or(init.has_ended().then_some(NOBODY))
             });
         }
         init
@@ -210,7 +215,7 @@ impl Drop for Init {
     fn drop(&mut self) {
         if !self.has_ended() {
             // As PID 1 it takes its whole namespace along.
-            send(self.pid, 9);
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), nix::sys::signal::SIGKILL);
             let _ = self.outer.kill();
             let _ = self.outer.wait();
         }
