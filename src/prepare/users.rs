@@ -83,7 +83,10 @@ pub(super) async fn ensure(plan: &Plan, database: Option<&Database>, environment
             return Err(Code::NoUser);
         }
     }
-    info!("made user {} with role {}", user.name, user.role);
+    match &plan.users {
+        Some(Users::Kept(path)) => info!("made user {}, password in {}", user.name, path.display()),
+        _ => info!("made user {} with role {}", user.name, user.role),
+    }
     Ok(())
 }
 
