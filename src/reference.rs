@@ -111,6 +111,11 @@ fn roles() -> String {
         line!(out, "| `{role}` | {} |", Line::ALL.iter().map(cell).collect::<Vec<_>>().join(" | "));
     }
     line!(out, "\n`api-server` is another name for `webserver`.\n");
+    line!(
+        out,
+        "On Airflow 2 `dag-processor` wants `AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR=True` on **every** pod: without it the \
+         role would end at once, and a scheduler that was not told goes on parsing the DAG files itself.\n"
+    );
     line!(out, "## What each row means\n");
     line!(out, "| command | versions | port | waits for | TERM and INT go to | HUP, USR1, USR2 | KILL after |");
     line!(out, "| --- | --- | --- | --- | --- | --- | --- |");

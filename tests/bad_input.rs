@@ -40,6 +40,7 @@ const TABLES: &[(&str, &str)] = &[
     ("files", include_str!("bad_input/files.txt")),
     ("services", include_str!("bad_input/services.txt")),
     ("template", include_str!("bad_input/template.txt")),
+    ("users", include_str!("bad_input/users.txt")),
     ("values", include_str!("bad_input/values.txt")),
 ];
 
@@ -229,6 +230,11 @@ fn databases_and_brokers() {
 #[test]
 fn templates() {
     check("template");
+}
+
+#[test]
+fn users_and_variables_of_the_official_image() {
+    check("users");
 }
 
 #[test]

@@ -83,7 +83,11 @@ pub(super) async fn ensure(plan: &Plan, database: Option<&Database>, environment
             return Err(Code::NoUser);
         }
     }
-    info!("made user {} with role {}", user.name, user.role);
+    let password = match &plan.users {
+        Some(Users::Kept(path)) => format!(", password in {}", path.display()),
+        _ => String::new(),
+    };
+    info!("made user {} with role {}{password}", user.name, user.role);
     Ok(())
 }
 
