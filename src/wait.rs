@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// The shortest attempt that is worth its answer, except for the first one.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -39,17 +39,13 @@ pub async fn until_ready(targets: &[Target], deadline: Duration) -> Result<(), F
     for (place, target) in targets.iter().cloned().enumerate() {
         waits.spawn(async move { (place, one(&target, start, until).await) });
     }
-    let mut late: Option<(usize, Failure)> = None;
+    let mut late: Vec<(usize, Failure)> = Vec::new();
     while let Some(ended) = waits.join_next().await {
         match ended {
             Ok((_, Ok(()))) => {}
             // Leaving drops the other waits.
             Ok((_, Err(failure))) if !failure.heals => return Err(failure),
-            Ok((place, Err(failure))) => {
-                if late.as_ref().is_none_or(|(earlier, _)| place < *earlier) {
-                    late = Some((place, failure));
-                }
-            }
+            Ok((place, Err(failure))) => late.push((place, failure)),
             Err(error) => {
                 return Err(Failure {
                     code: Code::Internal,
@@ -59,7 +55,12 @@ pub async fn until_ready(targets: &[Target], deadline: Duration) -> Result<(), F
             }
         }
     }
-    late.map_or(Ok(()), |(_, failure)| Err(failure))
+    late.sort_by_key(|(place, _)| *place);
+    let mut late = late.into_iter().map(|(_, failure)| failure);
+    let first = late.next();
+    // The caller tells the first one.
+    late.for_each(|failure| error!("{failure}"));
+    first.map_or(Ok(()), Err)
 }
 
 /// Waits for one target, and logs what it waits for when that changes.
