@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     // Words: nothing of ours.
     &["env", "exit", "files", "ini", "pauses", "percent", "words"],
     // Mechanisms that do not know Airflow.
-    &["broker", "compat", "database", "process", "telemetry", "template"],
+    &["broker", "database", "process", "telemetry", "template"],
     // Airflow as data; one handshake with a service.
     &["airflow", "check"],
     // Keys and their fingerprints; the schema.
@@ -27,7 +27,7 @@ const FLOORS: &[&[&str]] = &[
     // PID 1.
     &["report", "supervisor"],
     // What will be done.
-    &["plan"],
+    &["compat", "plan"],
     // Doing it; the pages about it.
     &["prepare", "reference"],
     // Asking how it goes.
