@@ -49,7 +49,7 @@ fn a_child_that_always_fails_ends_standalone_with_81() {
 #[test]
 fn a_stale_pid_file_does_not_reach_the_role() {
     let script = "ls \"$AIRFLOW_HOME\" | grep pid; echo listed";
-    let Some(setup) = Setup::role(&["webserver"], script) else { return };
+    let Some(setup) = Setup::role(&["scheduler"], script) else { return };
     let home = setup.folder.path().join("home");
     std::fs::create_dir_all(&home).unwrap();
     // In the namespace this number is PID 1, which is not Airflow.
