@@ -273,6 +273,7 @@ impl Setup {
         let celery = [("EXECUTOR", "Celery"), ("AIRFLOW__CELERY__BROKER_URL", "redis://nowhere/0")];
         let worker = celery.iter().filter(|_| words[0] == "worker");
         let setup = worker.fold(setup, |setup, (name, value)| setup.env(name, value));
-        Some(setup.env("KUBE_AIRFLOW_MIGRATE", "off"))
+        // A web server with a login of its own has no user for us to make.
+        Some(setup.env("KUBE_AIRFLOW_MIGRATE", "off").env("AIRFLOW__CORE__AUTH_MANAGER", "some.Manager"))
     }
 }
