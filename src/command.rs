@@ -16,6 +16,7 @@ use crate::supervisor::state::{Policy, Restart};
 use crate::supervisor::{self, Job, Kind, Manner};
 use clap::Parser;
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// Parses the words and does what they say.
 pub fn run(words: &[OsString], vars: &dyn Vars, signals: &Signals) -> u8 {
@@ -27,7 +28,7 @@ pub fn run(words: &[OsString], vars: &dyn Vars, signals: &Signals) -> u8 {
         && !command.is_empty()
     {
         let exec = cli::Exec { bare: true, command: command.to_vec(), ..cli::Exec::default() };
-        return supervisor::run(&self::command(exec, Vec::new(), vars), signals);
+        return self::exec(exec, Vec::new(), vars, signals);
     }
     if let Some(role) = words.first().and_then(|word| word.to_str()).and_then(Role::named)
         && role != Role::Standalone
@@ -49,7 +50,7 @@ pub fn run(words: &[OsString], vars: &dyn Vars, signals: &Signals) -> u8 {
         return self::role(role, words, vars, signals);
     }
     match verb {
-        Verb::Exec(exec) => supervisor::run(&command(exec, words, vars), signals),
+        Verb::Exec(exec) => self::exec(exec, words, vars, signals),
         Verb::Wait | Verb::Migrate | Verb::Keys(cli::Keys { accept: true, .. }) => {
             let job = single("preparation", Kind::Prepare(words), preparation(vars));
             supervisor::run(&Job { manner: Manner::Command, ..job }, signals)
@@ -74,7 +75,7 @@ fn role(role: Role, words: Vec<OsString>, vars: &dyn Vars, signals: &Signals) ->
 /// The policy until the prepare stage tells the role's.
 fn preparation(vars: &dyn Vars) -> Policy {
     let policy = plan::policy_of_preparation();
-    Policy { grace: settings::grace(vars).or(policy.grace), ..policy }
+    Policy { grace: settings::grace(vars).unwrap_or_default().or(policy.grace), ..policy }
 }
 
 fn single(name: &str, kind: Kind, policy: Policy) -> Job {
@@ -88,9 +89,20 @@ fn single(name: &str, kind: Kind, policy: Policy) -> Job {
     }
 }
 
-fn command(exec: cli::Exec, words: Vec<OsString>, vars: &dyn Vars) -> Job {
+fn exec(exec: cli::Exec, words: Vec<OsString>, vars: &dyn Vars, signals: &Signals) -> u8 {
+    match settings::grace(vars) {
+        // Nobody comes after us who would tell it.
+        Err(problems) if exec.bare => {
+            prepare::log_lines(&problems.to_string());
+            Code::Settings.number()
+        }
+        grace => supervisor::run(&command(exec, words, grace.unwrap_or_default()), signals),
+    }
+}
+
+fn command(exec: cli::Exec, words: Vec<OsString>, grace: Option<Duration>) -> Job {
     let scope = if exec.signal_target == Target::Child { Scope::Leader } else { Scope::Group };
-    let policy = Policy { rewrite: exec.rewrite, ..Policy::plain(scope, settings::grace(vars)) };
+    let policy = Policy { rewrite: exec.rewrite, ..Policy::plain(scope, grace) };
     let name = exec.command.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
     let kind = if exec.bare { Kind::Bare(exec.command) } else { Kind::Prepare(words) };
     Job { success: exec.success_exit_code, manner: Manner::Command, ..single(&name, kind, policy) }

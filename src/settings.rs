@@ -183,10 +183,15 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || identity(one).is_some_and(|file| identity(other) == Some(file))
 }
 
-/// The grace period alone: what PID 1 needs before the prepare stage has reported on all settings. A wrong value counts
-/// as unset here, because the prepare stage refuses to start with it.
-pub fn grace(vars: &dyn Vars) -> Option<Duration> {
-    Reader::new(vars).duration(&env::KUBE_AIRFLOW_GRACE)
+/// The grace period alone: what PID 1 needs without, or before, a prepare stage.
+///
+/// # Errors
+/// It is not a duration. Where a prepare stage follows, that one reports it, together with everything else.
+pub fn grace(vars: &dyn Vars) -> Result<Option<Duration>, Problems> {
+    let mut reader = Reader::new(vars);
+    let grace = reader.duration(&env::KUBE_AIRFLOW_GRACE);
+    let (problems, _) = reader.finish();
+    if problems.is_empty() { Ok(grace) } else { Err(Problems(problems)) }
 }
 
 fn service_links(vars: &dyn Vars) -> Vec<OsString> {
