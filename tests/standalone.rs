@@ -146,6 +146,10 @@ fn a_killed_child_comes_back_alone(stack: &mut Stack, line: &Line) {
     after[victim] = revived;
     let now: Vec<_> = line.children.iter().map(|role| child(init, role).unwrap_or(-1)).collect();
     assert_eq!(now, after, "the others were left alone");
+    // Before that, Python dies of a stop signal, or loses it in the middle of an import.
+    poll("the revived child hears signals", || {
+        if process::catches(revived, Signal::SIGTERM) { Ok(()) } else { Err("not yet".to_owned()) }
+    });
 }
 
 /// The direct child of `init` that is `role`. Some roles change their title, `api-server` to `api_server` with it.

@@ -21,11 +21,16 @@ pub(super) fn run(plan: &Plan, limit: Option<Duration>) -> Code {
     let Some(Endpoint::Known(Database::Postgres(database))) = &plan.database else {
         return Code::Success;
     };
+    let init = rustix::process::getppid();
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Code::Os };
     loop {
         let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
         runtime.block_on(tell(database, left));
         std::thread::sleep(EVERY);
+        // An init that was killed cannot end us, unless it was PID 1.
+        if rustix::process::getppid() != init {
+            return Code::Success;
+        }
     }
 }
 
