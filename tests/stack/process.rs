@@ -48,14 +48,6 @@ pub(crate) fn with_command(command: &str) -> Option<i32> {
     all().into_iter().find(|pid| command_line(*pid).trim_end() == command)
 }
 
-/// Whether a process has a handler for `signal`.
-pub(crate) fn catches(pid: i32, signal: nix::sys::signal::Signal) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask & (1 << (signal as i32 - 1)) != 0
-}
-
 /// The words a process was started with, separated by spaces.
 pub(crate) fn command_line(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
