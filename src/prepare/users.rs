@@ -115,8 +115,12 @@ fn run(plan: &Plan, user: &User, environment: &Environment) -> io::Result<Output
     command.env_clear().envs(environment).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     info!("making user {}", user.name);
     let mut child = command.spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(user.password.expose_secret().as_bytes())?;
+    let answered =
+        child.stdin.take().map_or(Ok(()), |mut input| input.write_all(user.password.expose_secret().as_bytes()));
+    match answered {
+        // It ended before it read the password: what it said matters then, not that nobody listened.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+        _ => {}
     }
     child.wait_with_output()
 }
