@@ -81,11 +81,13 @@ fn finishes_its_task_takes_no_other_and_leaves_nothing_running(line: &Line) {
     assert!(said.contains("draining: 1 task left: nap.sleeper"), "{said}");
 
     // The next worker has too little time: cold stop, then KILL, and the task is not left "running".
-    stack.start_with("worker", &[("KUBE_AIRFLOW_GRACE", "20")]);
+    stack.start_with("worker", &[("KUBE_AIRFLOW_GRACE", "31")]);
     until_state(&mut stack, &celery, "second", "running");
     let process = sleeper(62);
     kill(stack.init("worker").pid(), Signal::SIGTERM).unwrap();
-    stack.ended("worker");
+    // A busy machine may not be done with the cold stop when KILL comes.
+    let code = stack.ended("worker").code();
+    assert!(matches!(code, Some(0 | 137)), "{code:?}");
     assert_eq!(process::describe(process), None, "a task's own session has outlived the worker");
     poll("the task is told as failed", || match state(&celery, "second").as_str() {
         "failed" => Ok(()),
@@ -95,6 +97,7 @@ fn finishes_its_task_takes_no_other_and_leaves_nothing_running(line: &Line) {
     let steps = ["stopping on SIGTERM", "SIGQUIT"].map(|step| said.find(step));
     assert!(steps[0].is_some() && steps[0] < steps[1], "{said}");
 
-    assert_eq!(stack.stop(Signal::SIGTERM), []);
+    let failed = stack.stop(Signal::SIGTERM);
+    assert!(failed.iter().all(|(role, _)| role == "worker"), "{failed:?}");
     assert_eq!(stack.left_over(), Vec::<String>::new());
 }
