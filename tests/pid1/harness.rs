@@ -62,8 +62,12 @@ impl Setup {
             skipped("PID namespaces are not permitted: nothing was tested as PID 1");
             return None;
         }
-        let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(binary()).args(words);
+        // Whoever runs the tests may ignore signals, as nohup does.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal", "unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+            .arg(binary())
+            .args(words);
         Some(Self::new(command, true))
     }
 
