@@ -12,7 +12,7 @@ use common::{NASTY, eventually, postgres, rabbitmq};
 use kube_airflow_init::broker::Broker;
 use kube_airflow_init::database::Postgres;
 use kube_airflow_init::metrics::{self, Kind};
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use nix::sys::signal::{Signal, kill};
 use regex::Regex;
@@ -137,7 +137,8 @@ fn queues(broker: &Broker, names: &[&str], messages: usize) {
         }
         for _ in 0..messages {
             let properties = lapin::BasicProperties::default();
-            let publish = channel.basic_publish("".into(), names[0].into(), Default::default(), b"task", properties);
+            let options = BasicPublishOptions::default();
+            let publish = channel.basic_publish("".into(), names[0].into(), options, b"task", properties);
             publish.await.unwrap();
         }
         connection.close(200, "Goodbye".into()).await.unwrap();

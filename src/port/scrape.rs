@@ -98,12 +98,12 @@ fn end(page: &mut Page, status: &Status, figures: &Figures) {
 
 fn own(page: &mut Page, checks: &Checks) {
     let tallies = checks.tallies();
-    let tallied = || KINDS.iter().map(|kind| checks::name(*kind)).zip(&tallies);
-    for (kind, tally) in tallied() {
+    let by_kind = || KINDS.iter().map(|kind| checks::name(*kind)).zip(&tallies);
+    for (kind, tally) in by_kind() {
         page.add(&metrics::PROBE_RESULTS, &[kind, "up"], number(tally.up));
         page.add(&metrics::PROBE_RESULTS, &[kind, "down"], number(tally.down));
     }
-    for (kind, tally) in tallied() {
+    for (kind, tally) in by_kind() {
         page.add_histogram(&metrics::PROBE_DURATION, &[kind], &tally.durations);
     }
 }

@@ -49,12 +49,11 @@ pub(super) fn listen(r: &mut Reader<'_>) -> Option<Listen> {
 }
 
 fn parse(text: &str) -> Option<Listen> {
-    let listen = match text.strip_prefix(':') {
-        Some(port) => Listen { address: None, port: port.parse().ok()? },
-        None => {
-            let socket: SocketAddr = text.parse().ok()?;
-            Listen { address: Some(socket.ip()), port: socket.port() }
-        }
+    let listen = if let Some(port) = text.strip_prefix(':') {
+        Listen { address: None, port: port.parse().ok()? }
+    } else {
+        let socket: SocketAddr = text.parse().ok()?;
+        Listen { address: Some(socket.ip()), port: socket.port() }
     };
     (listen.port > 0).then_some(listen)
 }

@@ -23,7 +23,7 @@ pub(crate) struct Reply {
 /// Says `request` and reads until the server closes; nothing when it cannot be reached, or does not answer.
 pub(crate) fn say(port: u16, request: &str) -> Option<Reply> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     stream.write_all(request.as_bytes()).ok()?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).ok()?;
