@@ -28,7 +28,7 @@ lint: ## format and clippy, warnings are errors
 
 docs: ## writes the reference pages of docs/ anew
 	@cargo build --locked
-	@for page in variables exit-codes roles compatibility; do target/debug/kube-airflow-init reference $$page > docs/$$page.md; done
+	@for page in variables exit-codes roles compatibility metrics; do target/debug/kube-airflow-init reference $$page > docs/$$page.md; done
 
 build: ## the static release binary for x86_64
 	@scripts/rust-target $(TARGET)

@@ -6,7 +6,7 @@ use crate::airflow::role::Role;
 use crate::airflow::table;
 use crate::airflow::table::Scope;
 use crate::cli::{self, Cli, Target, Verb};
-use crate::env::Vars;
+use crate::env::{self, Vars};
 use crate::exit::Code;
 use crate::plan;
 use crate::prepare;
@@ -68,8 +68,16 @@ fn role(role: Role, words: Vec<OsString>, vars: &dyn Vars, signals: &Signals) ->
     signals::unblock_all();
     match role {
         Role::Standalone => standalone(vars, signals),
-        role => supervisor::run(&single(role.name(), Kind::Prepare(words), preparation(vars)), signals),
+        role => {
+            let job = single(role.name(), Kind::Prepare(words), preparation(vars));
+            supervisor::run(&Job { serve: serve(vars), ..job }, signals)
+        }
     }
+}
+
+/// Whether the HTTP port is wanted. What the variable says is the helper's business, and a mistake the settings'.
+fn serve(vars: &dyn Vars) -> bool {
+    vars.get(env::KUBE_AIRFLOW_HTTP.name).is_some_and(|value| !value.is_empty())
 }
 
 /// The policy until the prepare stage tells the role's.
@@ -82,6 +90,7 @@ fn single(name: &str, kind: Kind, policy: Policy) -> Job {
     Job {
         children: vec![(name.to_owned(), kind)],
         helper: vec!["drain".into()],
+        serve: false,
         manner: Manner::Role,
         policy,
         restart: Restart::Never,
@@ -123,6 +132,7 @@ fn standalone(vars: &dyn Vars, signals: &Signals) -> u8 {
     let job = Job {
         children,
         helper: Vec::new(),
+        serve: serve(vars),
         manner: Manner::Role,
         policy: preparation(vars),
         restart: Restart::First(roles.len()),

@@ -153,6 +153,8 @@ variables! {
         "How long the database or the broker may be unreachable before liveness fails, too.";
     KUBE_AIRFLOW_CATATONIC_AFTER = "KUBE_AIRFLOW_CATATONIC_AFTER", Ours, Text, "5m",
         "How long a worker with free slots may take nothing from queues that have messages before liveness fails.";
+    KUBE_AIRFLOW_HTTP = "KUBE_AIRFLOW_HTTP", Ours, Text, "off",
+        "Where a helper process serves `/livez`, `/readyz`, `/startupz` and `/metrics`: `:9794`, or with an address `127.0.0.1:9794`.";
     KUBE_AIRFLOW_LOG_FORMAT = "KUBE_AIRFLOW_LOG_FORMAT", Ours, Text, "text",
         "Format of our own log lines: `text` or `json`.";
     KUBE_AIRFLOW_LOG_LEVEL = "KUBE_AIRFLOW_LOG_LEVEL", Ours, Text, "info",

@@ -13,10 +13,12 @@ pub mod exit;
 pub mod files;
 pub mod ini;
 pub mod keys;
+pub mod metrics;
 pub mod migrate;
 pub mod pauses;
 pub mod percent;
 pub mod plan;
+pub mod port;
 pub mod prepare;
 pub mod probe;
 pub mod process;
@@ -31,7 +33,7 @@ pub mod wait;
 pub mod words;
 
 use crate::exit::Code;
-use crate::process::child::PREPARE;
+use crate::process::child::{PORT, PREPARE};
 use crate::process::signals::Signals;
 use crate::process::trampoline;
 use std::ffi::OsString;
@@ -40,7 +42,8 @@ use std::ffi::OsString;
 pub fn main() -> u8 {
     let first = std::env::args_os().nth(1).unwrap_or_default();
     // PID 1 catches signals before anything else. The other stages are ordinary programs that a TERM ends at once.
-    let signals = (first != PREPARE && first != trampoline::EXEC).then(Signals::install);
+    let signals = ![PREPARE, PORT, trampoline::EXEC].iter().any(|stage| first == *stage);
+    let signals = signals.then(Signals::install);
     let vars = env::Process;
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     telemetry::start(&vars, name(&words));
@@ -51,6 +54,7 @@ pub fn main() -> u8 {
             Code::Os.number()
         }
         None if first == PREPARE => prepare::main(&words, &vars),
+        None if first == PORT => port::main(&words, &vars),
         None => trampoline::main(&words[1..]),
     }
 }
@@ -61,6 +65,7 @@ fn name(words: &[OsString]) -> String {
         [prepare, _, standalone, role] if prepare == PREPARE && standalone == "standalone" => {
             format!("kube-airflow-init[{}]", role.display())
         }
+        [port, ..] if port == PORT => "kube-airflow-init[http]".to_owned(),
         _ => "kube-airflow-init".to_owned(),
     }
 }

@@ -5,6 +5,7 @@
 //! database or the broker is neither the role's fault nor cured by its death, so liveness stays up with the reason.
 
 mod ask;
+pub mod figures;
 mod hunger;
 mod memory;
 mod subject;
@@ -29,6 +30,13 @@ pub struct Verdict {
     pub up: bool,
     /// One line, without secrets.
     pub reason: String,
+}
+
+impl Verdict {
+    /// There is none within `timeout`.
+    pub fn late(timeout: Duration) -> Self {
+        Self { up: false, reason: format!("no verdict within {:.1} s", timeout.as_secs_f64()) }
+    }
 }
 
 impl std::fmt::Display for Verdict {
@@ -110,7 +118,8 @@ pub(crate) struct Limits {
 /// The children that `role` means.
 fn children(role: Role, status: Option<&Status>, vars: &dyn Vars) -> Result<Vec<Child>, String> {
     let Some(status) = status else {
-        let unknown = |role| Child { role, phase: Phase::Running, since: 0.0, main: None, version: None };
+        let unknown =
+            |role| Child { role, phase: Phase::Running, since: 0.0, main: None, version: None, starts: 0, spent: None };
         if role != Role::Standalone {
             return Ok(vec![unknown(role)]);
         }

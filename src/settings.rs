@@ -1,6 +1,7 @@
 //! What the environment says, validated: all problems at once, each with the variable, what is wrong and the fix.
 
 pub mod airflow;
+pub mod http;
 pub mod problem;
 pub mod reader;
 pub mod services;
@@ -125,6 +126,7 @@ impl Settings {
         let examples = r.switch(&env::LOAD_DAGS_EXAMPLES);
         let ex = r.switch(&env::LOAD_EX);
         r.agree(&env::LOAD_DAGS_EXAMPLES, examples, &env::LOAD_EX, ex);
+        http::listen(r);
         r.choice(&env::KUBE_AIRFLOW_LOG_FORMAT, &["text", "json"]);
         r.choice(&env::KUBE_AIRFLOW_LOG_LEVEL, &["error", "warn", "info", "debug"]);
         Self {

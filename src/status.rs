@@ -74,7 +74,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 7] =
+    /// All of them, in the order of a life.
+    pub const ALL: [Self; 7] =
         [Self::Preparing, Self::Waiting, Self::Migrating, Self::Starting, Self::Running, Self::Restarting, Self::Ended];
 
     /// Its name in the file and in a probe's answer.
@@ -108,6 +109,40 @@ pub struct Child {
     pub main: Option<Process>,
     /// The version of Airflow, once the prepare stage knew it.
     pub version: Option<String>,
+    /// How often PID 1 has started it.
+    pub starts: u64,
+    /// Seconds that its last start has waited for services so far, and spent on the schema; unknown without its file.
+    pub spent: Option<Spent>,
+}
+
+/// Where the time of a start went, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spent {
+    /// Waiting for services.
+    pub waiting: f64,
+    /// Looking at the schema, migrating, or waiting until somebody had.
+    pub migrating: f64,
+}
+
+impl Spent {
+    /// With the time from `since` to `until` in `phase`.
+    fn with(mut self, phase: Phase, since: f64, until: f64) -> Self {
+        let seconds = (until - since).max(0.0);
+        match phase {
+            Phase::Waiting => self.waiting += seconds,
+            Phase::Migrating => self.migrating += seconds,
+            _ => {}
+        }
+        self
+    }
+
+    fn json(self) -> Value {
+        json!([self.waiting, self.migrating])
+    }
+
+    fn from(value: &Value) -> Option<Self> {
+        Some(Self { waiting: value[0].as_f64()?, migrating: value[1].as_f64()? })
+    }
 }
 
 /// Everything that is known.
@@ -119,6 +154,10 @@ pub struct Status {
     pub init: Process,
     /// Since when it is stopping.
     pub stopping: Option<f64>,
+    /// Seconds from then until KILL, if there is a limit.
+    pub grace: Option<u64>,
+    /// Processes that it did not start and has reaped, about: see [`board::Board::reaped`].
+    pub reaped: u64,
     /// Its children; one, except for `standalone`.
     pub children: Vec<Child>,
 }
@@ -138,31 +177,56 @@ pub fn read(vars: &dyn Vars) -> Option<Status> {
             since: entry["since"].as_f64()?,
             main: Process::from(&entry["main"]),
             version: None,
+            starts: entry["starts"].as_u64().unwrap_or_default(),
+            spent: None,
         };
         if let Some(stage) = place::read(&folder.join(stage_file(child.role)))
             && Process::from(&stage["main"]) == child.main
         {
             child.version = stage["airflow"].as_str().map(str::to_owned);
+            child.spent = Spent::from(&stage["spent"]);
             // PID 1 knows only that the stage has not become the role yet.
             if child.phase == Phase::Preparing
                 && let (Some(phase), Some(since)) = (stage["phase"].as_str(), stage["since"].as_f64())
             {
                 child.phase = Phase::named(phase)?;
                 child.since = since;
+                child.spent = child.spent.map(|spent| spent.with(child.phase, since, now()));
             }
         }
         children.push(child);
     }
-    Some(Status { role: Role::named(file["role"].as_str()?)?, init, stopping: file["stopping"].as_f64(), children })
+    Some(Status {
+        role: Role::named(file["role"].as_str()?)?,
+        init,
+        stopping: file["stopping"].as_f64(),
+        grace: file["grace"].as_u64(),
+        reaped: file["reaped"].as_u64().unwrap_or_default(),
+        children,
+    })
 }
 
 /// The prepare stage of `role` tells where it is. It keeps its process number when it becomes the role.
 pub fn stage(vars: &dyn Vars, role: Role, phase: Phase, version: &str) {
     let Some(folder) = place::make(vars) else { return };
-    let pid = std::process::id().cast_signed();
-    let main = Process::of(pid).map(Process::json);
-    let about = json!({ "role": role.name(), "airflow": version, "phase": phase.name(), "since": now(), "main": main });
-    place::write(&folder.join(stage_file(role)), &about);
+    let path = folder.join(stage_file(role));
+    let main = Process::of(std::process::id().cast_signed());
+    let now = now();
+    // The file of the phase before says how long that one took.
+    let before = place::read(&path).filter(|file| Process::from(&file["main"]) == main).unwrap_or_default();
+    let mut spent = Spent::from(&before["spent"]).unwrap_or_default();
+    if let (Some(phase), Some(since)) = (before["phase"].as_str().and_then(Phase::named), before["since"].as_f64()) {
+        spent = spent.with(phase, since, now);
+    }
+    let about = json!({
+        "role": role.name(),
+        "airflow": version,
+        "phase": phase.name(),
+        "since": now,
+        "spent": spent.json(),
+        "main": main.map(Process::json),
+    });
+    place::write(&path, &about);
 }
 
 fn stage_file(role: Role) -> String {

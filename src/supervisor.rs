@@ -50,6 +50,8 @@ pub struct Job {
     pub children: Vec<(String, Kind)>,
     /// Words of the main child's helper after `prepare FD`, to which the seconds until KILL are added.
     pub helper: Vec<OsString>,
+    /// Whether another helper serves the HTTP port.
+    pub serve: bool,
     /// For whom.
     pub manner: Manner,
     /// The policy that holds until the prepare stage tells a better one.
@@ -69,6 +71,7 @@ struct Driver<'a> {
     pids: Vec<Option<Pid>>,
     alive: Vec<bool>,
     helper: Option<Pid>,
+    port: Option<Pid>,
     /// What the children report; the helper's comes last.
     reports: Vec<Option<(OwnedFd, Reports)>>,
     timers: BTreeMap<Timer, Instant>,
@@ -93,12 +96,17 @@ pub fn run(job: &Job, signals: &Signals) -> u8 {
         pids: vec![None; count],
         alive: vec![false; count],
         helper: None,
+        port: None,
         reports: (0..=count).map(|_| None).collect(),
         timers: BTreeMap::new(),
         exit: None,
         board: Board::new(&job.children, &env::Process),
     };
     driver.obey(actions);
+    if job.serve {
+        let actions = driver.state.serve();
+        driver.obey(actions);
+    }
     if job.manner == Manner::Command {
         signals.catch_ignored();
     }
@@ -171,19 +179,25 @@ impl Driver<'_> {
     /// Takes all ended children and orphans off the kernel's list.
     fn reap(&mut self) {
         let (mut ended, mut stopped) = (Vec::new(), Vec::new());
-        let ours = |pid: Pid| self.helper == Some(pid) || self.pids.contains(&Some(pid));
+        let ours = |pid: Pid| [self.helper, self.port].contains(&Some(pid)) || self.pids.contains(&Some(pid));
+        let mut orphans = 0;
         // Each one that ends meanwhile would interrupt us only to say so.
         let left = signals::quietly(|| {
             loop {
                 match reaper::reap() {
                     Reaped::Ended(pid, exit) if ours(pid) => ended.push((pid, exit)),
                     Reaped::Stopped(pid, signal) if ours(pid) => stopped.push((pid, signal)),
-                    Reaped::Ended(..) | Reaped::Stopped(..) => {}
+                    Reaped::Ended(..) => orphans += 1,
+                    Reaped::Stopped(..) => {}
                     Reaped::Running => return true,
                     Reaped::Nobody => return false,
                 }
             }
         });
+        if orphans > 0 {
+            self.board.reaped(orphans);
+            self.event(Event::Orphans);
+        }
         for (pid, signal) in stopped {
             if let Some(terminal) = self.terminal.as_ref().filter(|_| self.pids[0] == Some(pid)) {
                 terminal.stopped(pid, signal);
@@ -208,6 +222,9 @@ impl Driver<'_> {
         } else if self.helper == Some(pid) {
             self.helper = None;
             self.event(Event::HelperEnded);
+        } else if self.port == Some(pid) {
+            self.port = None;
+            self.event(Event::PortEnded(exit));
         }
     }
 
@@ -242,11 +259,15 @@ impl Driver<'_> {
                 Action::Start(child) => self.start(child),
                 Action::Clear(child) => {
                     let alive = self.pids.iter().zip(&self.alive).filter_map(|(pid, alive)| pid.filter(|_| *alive));
-                    let left = tree::clear(self.pids[child], child, &alive.collect::<Vec<_>>()) > 0;
+                    let spared: Vec<Pid> = alive.chain(self.port).collect();
+                    let left = tree::clear(self.pids[child], child, &spared) > 0;
                     self.event(Event::Cleared(child, left));
                 }
                 Action::Help(limit) => self.help(limit),
                 Action::EndHelp => self.helper.into_iter().for_each(|pid| tree::signal_group(pid, SIGKILL)),
+                Action::Serve => self.serve(),
+                Action::EndPort => self.port.into_iter().for_each(|pid| tree::signal_group(pid, SIGKILL)),
+                Action::Publish => self.board.publish(),
                 Action::Send(child, scope, signal) => self.send(child, scope, signal),
                 Action::Everyone(signal) => tree::signal_everything(signal),
                 Action::Arm(timer, after) => {
@@ -311,6 +332,16 @@ impl Driver<'_> {
             Err(error) => {
                 debug!("no helper: {error}");
                 self.event(Event::HelperEnded);
+            }
+        }
+    }
+
+    fn serve(&mut self) {
+        match child::start_port() {
+            Ok(pid) => self.port = Some(pid),
+            Err(error) => {
+                debug!("no process for the HTTP port: {error}");
+                self.event(Event::PortEnded(reaper::Exit::Code(i32::from(Code::Os.number()))));
             }
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// A module uses only modules of lower floors.
 const FLOORS: &[&[&str]] = &[
     // Words: nothing of ours.
-    &["env", "exit", "files", "ini", "pauses", "percent", "words"],
+    &["env", "exit", "files", "ini", "metrics", "pauses", "percent", "words"],
     // Mechanisms that do not know Airflow.
     &["broker", "database", "process", "telemetry", "template"],
     // Airflow as data; one handshake with a service.
@@ -32,8 +32,8 @@ const FLOORS: &[&[&str]] = &[
     &["prepare", "reference"],
     // Asking how it goes.
     &["probe"],
-    // One function for each verb.
-    &["command"],
+    // One function for each verb; the HTTP port.
+    &["command", "port"],
 ];
 
 /// Uses against the order, each with its reason.

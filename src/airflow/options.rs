@@ -93,6 +93,9 @@ pub const SCHEDULER_LIMIT: Opt = plain(&[(ALWAYS, "scheduler", "scheduler_health
 pub const TRIGGERER_LIMIT: Opt = plain(&[(Version::new(2, 7, 0), "triggerer", "triggerer_health_check_threshold")]);
 /// The same for a DAG processor.
 pub const DAG_PROCESSOR_LIMIT: Opt = plain(&[(Version::new(3, 2, 0), "dag_processor", "health_check_threshold")]);
+/// Queue of tasks that name none, and of workers that name none.
+pub const DEFAULT_QUEUE: Opt =
+    plain(&[(ALWAYS, "celery", "default_queue"), (Version::new(2, 1, 0), "operators", "default_queue")]);
 /// Seconds between the heartbeats of a job.
 pub const JOB_HEARTBEAT: Opt = plain(&[(ALWAYS, "scheduler", "job_heartbeat_sec")]);
 
@@ -109,6 +112,7 @@ pub const PROBED: &[&Opt] = &[
     &SCHEDULER_LIMIT,
     &TRIGGERER_LIMIT,
     &DAG_PROCESSOR_LIMIT,
+    &DEFAULT_QUEUE,
     &JOB_HEARTBEAT,
 ];
 
@@ -148,6 +152,7 @@ pub const ALL: &[&Opt] = &[
     &SCHEDULER_LIMIT,
     &TRIGGERER_LIMIT,
     &DAG_PROCESSOR_LIMIT,
+    &DEFAULT_QUEUE,
     &JOB_HEARTBEAT,
 ];
 

@@ -75,27 +75,7 @@ impl<'a> Mailbox<'a> {
     /// # Errors
     /// The broker cannot be asked.
     pub async fn depth(&self, queue: &str) -> Result<Option<Depth>, Failure> {
-        let ask = async {
-            // A refusal closes the channel.
-            let channel = self.connection.create_channel().await?;
-            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            let found = channel.queue_declare(queue.into(), passive, FieldTable::default()).await?;
-            let depth = Depth { ready: found.message_count(), consumers: found.consumer_count() };
-            channel.close(200, "Goodbye".into()).await?;
-            Ok::<_, lapin::Error>(depth)
-        };
-        match timeout_at(self.until, ask).await {
-            Ok(Ok(depth)) => Ok(Some(depth)),
-            Ok(Err(error)) => match error.kind() {
-                ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => Ok(None),
-                // Exclusive to the worker's connection: so it is there, and more cannot be known.
-                ErrorKind::ProtocolError(refusal) if refusal.get_id() == 405 => {
-                    Ok(Some(Depth { ready: 0, consumers: 1 }))
-                }
-                _ => Err(amqp::failure(self.broker, &error)),
-            },
-            Err(_) => Err(amqp::silent(&amqp::name(self.broker))),
-        }
+        depth(&self.connection, self.broker, queue, self.until).await
     }
 
     /// Sends `methods` at once and returns what the worker answered to each, `None` where it did not in time.
@@ -167,6 +147,54 @@ impl<'a> Mailbox<'a> {
     /// Says goodbye; the queue for the answers goes with the connection.
     pub async fn close(self) {
         goodbye(&self.connection).await;
+    }
+}
+
+/// What is in each of these queues; one that is not there is left out.
+///
+/// # Errors
+/// The broker cannot be asked.
+pub async fn depths(broker: &Broker, queues: &[String], until: Instant) -> Result<Vec<(String, Depth)>, Failure> {
+    let connection = amqp::connect(broker, until).await?;
+    let mut found = Vec::new();
+    let mut failed = None;
+    for queue in queues {
+        match depth(&connection, broker, queue, until).await {
+            Ok(depth) => found.extend(depth.map(|depth| (queue.clone(), depth))),
+            Err(failure) => {
+                failed = Some(failure);
+                break;
+            }
+        }
+    }
+    goodbye(&connection).await;
+    failed.map_or(Ok(found), Err)
+}
+
+async fn depth(
+    connection: &Connection,
+    broker: &Broker,
+    queue: &str,
+    until: Instant,
+) -> Result<Option<Depth>, Failure> {
+    let ask = async {
+        // A refusal closes the channel.
+        let channel = connection.create_channel().await?;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = channel.queue_declare(queue.into(), passive, FieldTable::default()).await?;
+        let depth = Depth { ready: found.message_count(), consumers: found.consumer_count() };
+        channel.close(200, "Goodbye".into()).await?;
+        Ok::<_, lapin::Error>(depth)
+    };
+    match timeout_at(until, ask).await {
+        Ok(Ok(depth)) => Ok(Some(depth)),
+        Ok(Err(error)) => match error.kind() {
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => Ok(None),
+            // Exclusive to the worker's connection: so it is there, and more cannot be known.
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 405 => Ok(Some(Depth { ready: 0, consumers: 1 })),
+            _ => Err(amqp::failure(broker, &error)),
+        },
+        Err(_) => Err(amqp::silent(&amqp::name(broker))),
     }
 }
 

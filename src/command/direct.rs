@@ -118,8 +118,7 @@ fn probe(probe: &cli::Probe, vars: &dyn Vars) -> Result<Code, Code> {
         // Nobody listens any more when it is too late.
         let _ = tell.send(probe::run(kind, role, timeout, &vars));
     });
-    let late = || Verdict { up: false, reason: format!("no verdict within {:.1} s", timeout.as_secs_f64()) };
-    let verdict = told.recv_timeout(timeout).unwrap_or_else(|_| late());
+    let verdict = told.recv_timeout(timeout).unwrap_or_else(|_| Verdict::late(timeout));
     print(&format!("{verdict}\n"))?;
     if verdict.up { Ok(Code::Success) } else { Err(Code::Failed) }
 }

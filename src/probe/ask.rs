@@ -12,9 +12,6 @@ use crate::words::now;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// The clock of the row and ours are the same, but a row may be written a moment before the status file.
-const MARGIN: f64 = 5.0;
-
 /// Asks what `kind` wants to know.
 pub(super) async fn ask(kind: Kind, subject: &Subject, memory: &mut Memory, limits: Limits) -> Answer {
     let ready = kind != Kind::Liveness;
@@ -73,7 +70,7 @@ async fn heartbeat(subject: &Subject, job: &str, limit: &Limit, limits: Limits) 
         return Answer::Well(format!("the main process of {} is alive; its database is not known here", subject.role));
     };
     let names = subject.names(limits.asked).await;
-    match job::newest(database, job, &names, subject.since - MARGIN, limits.asked).await {
+    match job::newest(database, job, &names, subject.earliest(), limits.asked).await {
         Err(failure) => Answer::Outage(failure.reason),
         Ok(None) => Answer::Sick(format!("no {job} of this start in the table `job` (as {})", names.join(", "))),
         Ok(Some(beat)) if beat.state != "running" => {

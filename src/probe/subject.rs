@@ -86,6 +86,21 @@ impl Subject {
         names
     }
 
+    /// When this start's first row may have been written: its clock and ours are the same, but a row may be written a
+    /// moment before the status file.
+    pub(crate) fn earliest(&self) -> f64 {
+        self.since - 5.0
+    }
+
+    /// The queues that a worker takes from, or that get the tasks that name none.
+    pub(crate) fn queues(&self) -> Vec<String> {
+        let named = self.flag(&["-q", "--queues"]).filter(|_| self.role == Role::Worker);
+        let named = named.or_else(|| self.plan.probed(&options::DEFAULT_QUEUE).map(str::to_owned));
+        let queues = named.unwrap_or_else(|| "default".to_owned());
+        // More are no use on a dashboard, and each is a question.
+        queues.split(',').map(str::trim).filter(|name| !name.is_empty()).take(20).map(str::to_owned).collect()
+    }
+
     /// The age at which a heartbeat is too old, in seconds.
     pub(crate) fn limit(&self, limit: &Limit) -> f64 {
         let number = |opt: &Opt| self.plan.probed(opt).and_then(|text| text.parse::<f64>().ok());

@@ -13,6 +13,9 @@ use std::process::Command;
 /// The first word of the prepare stage's command line.
 pub const PREPARE: &str = "_prepare";
 
+/// The first word of the command line of the process that serves the HTTP port; our number follows.
+pub const PORT: &str = "_port";
+
 /// Marks all processes that come from one child of ours, wherever they moved: daemons and sessions of their own, too.
 pub const MARK: &str = "KUBE_AIRFLOW_CHILD";
 
@@ -61,6 +64,14 @@ pub fn start_prepare(words: &[OsString], mark: Option<usize>, settle: Option<Inh
         command.env(MARK, mark.to_string());
     }
     Ok(Started { pid: spawn(&mut command)?, report: Some(read) })
+}
+
+/// Starts this program again to serve the HTTP port.
+///
+/// # Errors
+/// No process could be made.
+pub fn start_port() -> io::Result<Pid> {
+    spawn(ourselves().arg(PORT).arg(std::process::id().to_string()))
 }
 
 fn ourselves() -> Command {

@@ -16,6 +16,10 @@ pub struct Board {
     target: Option<(PathBuf, Role)>,
     children: Vec<Entry>,
     stopping: Option<f64>,
+    /// The grace period in seconds, from when it began.
+    grace: Option<u64>,
+    /// How many processes that were not ours were reaped.
+    reaped: u64,
 }
 
 #[derive(Debug)]
@@ -24,6 +28,8 @@ struct Entry {
     phase: Phase,
     since: f64,
     main: Option<Process>,
+    /// How often it was started.
+    starts: u64,
 }
 
 impl Board {
@@ -39,8 +45,10 @@ impl Board {
             phase: Phase::Preparing,
             since: now(),
             main: None,
+            starts: 0,
         };
-        Self { target, children: children.iter().map(entry).collect(), stopping: None }
+        let children = children.iter().map(entry).collect();
+        Self { target, children, stopping: None, grace: None, reaped: 0 }
     }
 
     /// A child was started.
@@ -48,6 +56,7 @@ impl Board {
         if self.target.is_some() {
             self.children[child].main = Process::of(pid);
         }
+        self.children[child].starts += 1;
         self.enter(child, Phase::Preparing);
     }
 
@@ -65,12 +74,25 @@ impl Board {
     pub fn note(&mut self, note: &Note) {
         match note {
             Note::Stopping(..) | Note::CrashLoop(_) => {
+                if let Note::Stopping(_, grace) = note {
+                    self.grace = grace.map(|grace| grace.as_secs());
+                }
                 self.stopping.get_or_insert_with(now);
                 self.write();
             }
             Note::Restarting(child, _) => self.enter(*child, Phase::Restarting),
             _ => {}
         }
+    }
+
+    /// Processes that were not ours were reaped; written with the next change, or when somebody says so.
+    pub fn reaped(&mut self, count: u64) {
+        self.reaped += count;
+    }
+
+    /// Writes what is known now.
+    pub fn publish(&self) {
+        self.write();
     }
 
     fn enter(&mut self, child: usize, phase: Phase) {
@@ -85,14 +107,21 @@ impl Board {
     fn write(&self) {
         let Some((folder, role)) = &self.target else { return };
         let children = self.children.iter().filter_map(|child| {
-            let main = child.main.map(Process::json);
-            Some(json!({ "role": child.role?.name(), "phase": child.phase.name(), "since": child.since, "main": main }))
+            Some(json!({
+                "role": child.role?.name(),
+                "phase": child.phase.name(),
+                "since": child.since,
+                "main": child.main.map(Process::json),
+                "starts": child.starts,
+            }))
         });
         let init = Process::of(std::process::id().cast_signed()).map(Process::json);
         let about = json!({
             "role": role.name(),
             "init": init,
             "stopping": self.stopping,
+            "grace": self.grace,
+            "reaped": self.reaped,
             "children": children.collect::<Vec<_>>(),
         });
         place::write(&folder.join(INIT), &about);

@@ -40,6 +40,9 @@ pub(super) fn say(job: &Job, note: &Note) {
         Note::CrashLoop(at) => {
             error!("{} failed {CRASH_LIMIT} times in a row, its own log above says why: giving up", child(*at));
         }
+        Note::PortEnded(exit, pause) => {
+            warn!("the process of the HTTP port ended: {exit}; starting it again in {} s", pause.as_secs());
+        }
         Note::Over(over) => last(job, over),
     }
 }
@@ -108,6 +111,7 @@ mod tests {
         let job = Job {
             children: vec![("worker".into(), Kind::Bare(Vec::new()))],
             helper: Vec::new(),
+            serve: false,
             manner: Manner::Role,
             policy: Policy::plain(Scope::Leader, None),
             restart: Restart::Never,

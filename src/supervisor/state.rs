@@ -1,6 +1,8 @@
 //! What PID 1 decides: a pure state machine from events to actions. It holds no clock, no process number and does no I/O;
 //! the loop in `supervisor` obeys it.
 
+mod port;
+mod stopping;
 mod words;
 
 pub use super::policy::{Again, Help, Policy, Restart};
@@ -11,6 +13,7 @@ use crate::airflow::table::Scope;
 use crate::exit::Code;
 use crate::process::reaper::Exit;
 use crate::process::signals::{SIGCHLD, SIGINT, SIGKILL, SIGTERM, Signal};
+use port::Port;
 use std::time::Duration;
 
 /// How long leftovers of the main process may take to end after TERM.
@@ -73,6 +76,7 @@ pub struct State {
     restart: Restart,
     phase: Phase,
     helper: Helper,
+    port: Port,
     /// Signals that wait for the helper.
     held: Vec<Signal>,
     /// The first stop signal, and how many came.
@@ -103,6 +107,7 @@ impl State {
             restart,
             phase: Phase::Serving,
             helper: Helper::Idle,
+            port: Port::new(),
             held: Vec::new(),
             stop: None,
             stops: 0,
@@ -112,6 +117,13 @@ impl State {
             success,
         };
         (state, (0..count).map(Action::Start).collect())
+    }
+
+    /// From now on the HTTP port is served. Returns the actions for that.
+    pub fn serve(&mut self) -> Vec<Action> {
+        let mut out = Vec::new();
+        self.port.start(&mut out);
+        out
     }
 
     /// The only transition.
@@ -130,6 +142,8 @@ impl State {
                 self.helper = Helper::Over;
                 self.release(&mut out);
             }
+            Event::PortEnded(exit) => self.port.ended(exit, &mut out),
+            Event::Orphans => self.port.orphans(&mut out),
             Event::Left => self.left(&mut out),
             Event::Nobody => self.nobody(&mut out),
             Event::Due(timer) => self.due(timer, &mut out),
@@ -155,7 +169,7 @@ impl State {
                 } else {
                     self.forward(signal, out);
                 }
-                self.sweep_when_alone();
+                self.sweep_when_alone(out);
             }
             Phase::Stopping if !stop => self.held.push(signal),
             Phase::Stopping => {
@@ -196,69 +210,6 @@ impl State {
         }
     }
 
-    /// One step further, because a stop signal came again.
-    fn escalate(&mut self, signal: Signal, out: &mut Vec<Action>) {
-        if self.live().all(|(_, slot)| slot.policy.again == Again::Forward) {
-            return self.forward(signal, out);
-        }
-        let next = self.live().filter(|(_, slot)| slot.taken < slot.policy.ladder.len());
-        let next: Vec<_> = next.map(|(child, slot)| (child, slot.taken)).collect();
-        if !next.is_empty() {
-            for (child, step) in next {
-                self.step(child, step, true, out);
-            }
-        } else if self.stops <= 1 || self.stops == 2 && self.children.iter().all(|slot| slot.taken == 0) {
-            self.forward(signal, out);
-        } else {
-            self.kill(Note::Impatient, out);
-        }
-    }
-
-    fn step(&mut self, child: Child, step: usize, asked: bool, out: &mut Vec<Action>) {
-        let slot = &mut self.children[child];
-        slot.taken = step + 1;
-        let step = slot.policy.ladder[step];
-        out.push(Action::Say(Note::Step(child, step.signal, asked)));
-        out.push(Action::Send(child, step.scope, step.signal));
-    }
-
-    fn kill(&mut self, note: Note, out: &mut Vec<Action>) {
-        self.killed = true;
-        let timer = if self.phase == Phase::Stopping { Timer::Grace } else { Timer::Sweep };
-        out.push(Action::Say(note));
-        out.push(Action::Everyone(SIGKILL));
-        out.push(Action::Arm(timer, KILL_AGAIN));
-    }
-
-    fn grace(&self) -> Option<Duration> {
-        // One child without a limit means no limit.
-        let graces = self.live().map(|(_, slot)| slot.policy.grace);
-        graces.into_iter().try_fold(Duration::ZERO, |longest, grace| Some(longest.max(grace?)))
-    }
-
-    fn stop(&mut self, signal: Signal, note: Note, out: &mut Vec<Action>) {
-        self.phase = Phase::Stopping;
-        (self.stop, self.stops) = (Some(signal), 1);
-        out.push(Action::Say(note));
-        if let Some(grace) = self.grace().filter(|_| self.live().next().is_some()) {
-            out.push(Action::Arm(Timer::Grace, grace));
-            for (child, slot) in self.live() {
-                let steps = slot.policy.steps(grace).enumerate();
-                out.extend(steps.map(|(step, after)| Action::Arm(Timer::Step(child, step), after)));
-            }
-        }
-        for slot in &mut self.children {
-            if matches!(slot.life, Life::Waiting | Life::Clearing) {
-                slot.life = Life::Gone;
-            }
-        }
-        let main = self.children.first().filter(|slot| slot.life == Life::Running);
-        if self.helper == Helper::Idle && main.is_some_and(|slot| slot.policy.help != Help::Never) {
-            self.helper = Helper::Running;
-            out.push(Action::Help(self.grace()));
-        }
-    }
-
     fn became(&mut self, child: Child, out: &mut Vec<Action>) {
         let slot = &mut self.children[child];
         if slot.life == Life::Preparing {
@@ -278,14 +229,13 @@ impl State {
             self.why = if was == Life::Preparing { Why::NotStarted(child, exit) } else { Why::Ended(child, exit) };
             let code = exit.code();
             self.code = Some(if self.success.contains(&code) { 0 } else { code });
-            self.phase = Phase::Sweeping { termed: false };
             if self.helper == Helper::Running {
                 out.push(Action::EndHelp);
             }
-            return;
+            return self.sweep(out);
         };
         if child >= essential {
-            return self.sweep_when_alone();
+            return self.sweep_when_alone(out);
         }
         out.push(Action::Say(Note::Ended(child, exit)));
         if self.phase == Phase::Serving {
@@ -307,7 +257,7 @@ impl State {
         } else if self.code.is_none() && exit == Exit::Killed(SIGKILL) {
             (self.code, self.why) = (Some(exit.code()), Why::Ended(child, exit));
         }
-        self.sweep_when_alone();
+        self.sweep_when_alone(out);
     }
 
     fn give_up(&mut self, code: u8, why: Why, out: &mut Vec<Action>) {
@@ -331,15 +281,21 @@ impl State {
         }
     }
 
-    fn sweep_when_alone(&mut self) {
+    fn sweep_when_alone(&mut self, out: &mut Vec<Action>) {
         if self.phase == Phase::Stopping && self.children.iter().all(|slot| slot.life == Life::Gone) {
-            self.phase = Phase::Sweeping { termed: false };
+            self.sweep(out);
         }
     }
 
+    fn sweep(&mut self, out: &mut Vec<Action>) {
+        self.phase = Phase::Sweeping { termed: false };
+        self.port.end(out);
+    }
+
     fn left(&mut self, out: &mut Vec<Action>) {
-        // The helper was killed; its end is reported and brings us here again.
-        if self.phase != (Phase::Sweeping { termed: false }) || self.helper == Helper::Running {
+        // What helped was killed; its end is reported and brings us here again.
+        let helped = self.helper == Helper::Running || self.port.is_there();
+        if self.phase != (Phase::Sweeping { termed: false }) || helped {
             return;
         }
         self.phase = Phase::Sweeping { termed: true };
@@ -381,6 +337,9 @@ impl State {
             (Timer::Stable(child), Phase::Serving) if self.children[child].life == Life::Running => {
                 self.children[child].failures = 0;
             }
+            (Timer::Port, Phase::Serving | Phase::Stopping) => self.port.due(out),
+            (Timer::PortStable, _) => self.port.stable(),
+            (Timer::Publish, _) => self.port.publish(out),
             (Timer::Grace, Phase::Stopping) => self.kill(Note::GraceOver, out),
             (Timer::Sweep | Timer::Grace, Phase::Sweeping { .. }) => self.kill(Note::KillingLeftovers, out),
             _ => {}

@@ -120,6 +120,21 @@ impl Fake {
         kill(Pid::from_raw(self.init.as_ref().unwrap().id().cast_signed()), signal).unwrap();
     }
 
+    /// The process number of the init.
+    pub(crate) fn pid(&self) -> i32 {
+        self.init.as_ref().unwrap().id().cast_signed()
+    }
+
+    /// Waits for the end of the init.
+    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
+        self.init.take().unwrap().wait().unwrap()
+    }
+
+    /// What the init and all below it have logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
     /// Pretends that a probe found the role healthy and that the file says `change` besides.
     pub(crate) fn remember(&self, role: &str, change: impl Fn(&mut Value)) {
         let path = self.path(&format!("run/{role}-probes.json"));

@@ -152,6 +152,56 @@ fn what_comes_while_the_helper_goes_first_waits_in_order() {
 }
 
 #[test]
+fn the_port_comes_back_with_a_growing_pause_and_a_stable_time_forgets() {
+    let mut state = command(&role(Some(MINUTE)));
+    assert_eq!(state.serve(), [Action::Serve, Action::Arm(Timer::PortStable, STABLE)]);
+    let paused = |state: &mut State| {
+        let pauses = state.on(Event::PortEnded(Exit::Code(71)));
+        let armed = pauses.iter().find_map(|action| match action {
+            Action::Arm(Timer::Port, pause) => Some(pause.as_secs()),
+            _ => None,
+        });
+        assert_eq!(state.on(Event::Due(Timer::Port)).first(), Some(&Action::Serve));
+        armed.unwrap()
+    };
+    assert_eq!([(); 8].map(|()| paused(&mut state)), [1, 2, 4, 8, 16, 32, 32, 32]);
+    state.on(Event::Due(Timer::PortStable));
+    assert_eq!(paused(&mut state), 1);
+    // Also while the role drains.
+    state.on(Event::Signal(SIGTERM));
+    assert_eq!(paused(&mut state), 2);
+}
+
+#[test]
+fn the_port_is_no_leftover_and_ends_first() {
+    let mut state = command(&role(None));
+    state.serve();
+    assert_eq!(state.on(Event::Ended(0, Exit::Code(3))), [Action::EndPort]);
+    assert_eq!(state.on(Event::Left), []);
+    assert_eq!(state.on(Event::PortEnded(Exit::Killed(SIGKILL))), []);
+    assert_eq!(exits(&state.on(Event::Nobody)), [3]);
+    // One that waits to be started again is not started any more.
+    let mut state = command(&role(None));
+    state.serve();
+    state.on(Event::PortEnded(Exit::Code(1)));
+    assert_eq!(state.on(Event::Ended(0, Exit::Code(0))), []);
+    assert_eq!(state.on(Event::Due(Timer::Port)), []);
+    assert_eq!(exits(&state.on(Event::Nobody)), [0]);
+}
+
+#[test]
+fn orphans_are_published_together_and_only_for_the_port() {
+    let mut state = command(&role(None));
+    assert_eq!(state.on(Event::Orphans), []);
+    state.serve();
+    assert_eq!(state.on(Event::Orphans), [Action::Arm(Timer::Publish, port::PUBLISH)]);
+    assert_eq!(state.on(Event::Orphans), []);
+    assert_eq!(state.on(Event::Due(Timer::Publish)), [Action::Publish]);
+    assert_eq!(state.on(Event::Due(Timer::Publish)), []);
+    assert_eq!(state.on(Event::Orphans).len(), 1);
+}
+
+#[test]
 fn the_main_child_decides_the_code_and_chosen_codes_are_success() {
     for (exit, code) in [(Exit::Code(42), 42), (Exit::Killed(SIGTERM), 0), (Exit::Killed(64), 192), (Exit::Code(0), 0)]
     {

@@ -26,6 +26,10 @@ pub enum Event {
     Helped,
     /// The helper ended.
     HelperEnded,
+    /// The process of the HTTP port ended.
+    PortEnded(Exit),
+    /// Processes that we did not start were reaped.
+    Orphans,
     /// After reaping: processes are left.
     Left,
     /// After reaping: no process is left.
@@ -49,6 +53,12 @@ pub enum Timer {
     Restart(Child),
     /// A child ran long enough to count as healthy.
     Stable(Child),
+    /// The process of the HTTP port is started again.
+    Port,
+    /// It ran long enough to count as healthy.
+    PortStable,
+    /// What was reaped is published.
+    Publish,
 }
 
 /// Something to do.
@@ -66,6 +76,12 @@ pub enum Action {
     Help(Option<Duration>),
     /// KILL the helper.
     EndHelp,
+    /// Start the process of the HTTP port.
+    Serve,
+    /// KILL it.
+    EndPort,
+    /// Write the status file anew.
+    Publish,
     /// Ask for a timer; an earlier one of the same name is replaced.
     Arm(Timer, Duration),
     /// Write a log line.
@@ -97,6 +113,8 @@ pub enum Note {
     Restarting(Child, Duration),
     /// A child failed too often.
     CrashLoop(Child),
+    /// The process of the HTTP port ended and is started again.
+    PortEnded(Exit, Duration),
     /// All is over, and why.
     Over(Over),
 }

@@ -1,4 +1,4 @@
-//! Random histories, played by a model of the world: a clock, children, leftovers and a helper. It does what the driver
+//! Random histories, played by a model of the world: a clock, children, leftovers and helpers. It does what the driver
 //! would do, and checks at every step what must never happen.
 
 use super::*;
@@ -17,6 +17,8 @@ enum Step {
     Litter(bool),
     Helped,
     HelperEnds,
+    PortEnds(Exit),
+    Orphans,
 }
 
 #[allow(clippy::struct_excessive_bools, reason = "a model of independent facts")]
@@ -31,6 +33,9 @@ struct World {
     prepared: bool,
     became: Vec<bool>,
     helper: bool,
+    /// Whether the HTTP port was asked for, and whether its process is there.
+    serve: bool,
+    port: bool,
     litter: bool,
     /// When the first stop began, and how many stop signals came from outside.
     stopped: Option<Duration>,
@@ -47,7 +52,7 @@ struct World {
 }
 
 impl World {
-    fn new(policy: &Policy, restart: Restart, prepared: bool) -> Self {
+    fn new(policy: &Policy, restart: Restart, prepared: bool, serve: bool) -> Self {
         let count = if restart == Restart::Never { 1 } else { 3 };
         let success = vec![143];
         let (state, actions) = State::new(count, policy, prepared, restart, success.clone());
@@ -62,6 +67,8 @@ impl World {
             prepared,
             became: vec![!prepared; count],
             helper: false,
+            serve,
+            port: false,
             litter: false,
             stopped: None,
             stops: 0,
@@ -74,6 +81,10 @@ impl World {
             exit: None,
         };
         world.obey(actions);
+        if serve {
+            let actions = world.state.serve();
+            world.obey(actions);
+        }
         world
     }
 
@@ -116,6 +127,13 @@ impl World {
                 Action::EndHelp => {
                     assert!(self.helper && !self.alive[0], "the helper of a living child is killed");
                 }
+                Action::Serve => {
+                    assert!(self.serve && !self.port && !self.killed, "served without need");
+                    assert!(self.alive.contains(&true) || self.stopped.is_none(), "served for nobody");
+                    self.port = true;
+                }
+                Action::EndPort => assert!(self.port && !self.alive.contains(&true), "ended for a living child"),
+                Action::Publish => assert!(self.serve, "nobody reads it"),
                 Action::Arm(timer, after) => {
                     assert!(self.means_something(timer), "{timer:?} means nothing now");
                     self.timers.insert(timer, self.now + after);
@@ -123,7 +141,10 @@ impl World {
                 Action::Say(Note::Stopping(..)) => self.stopped = Some(self.now),
                 Action::Say(_) => {}
                 Action::Exit(code) => {
-                    assert!(!self.alive.contains(&true) && !self.litter && !self.helper, "somebody is left");
+                    assert!(
+                        !self.alive.contains(&true) && !self.litter && !self.helper && !self.port,
+                        "somebody is left"
+                    );
                     self.exit = Some(code);
                 }
             }
@@ -146,13 +167,16 @@ impl World {
             Timer::Grace => self.alive.contains(&true) && self.stopped.is_some(),
             Timer::Sweep => !self.alive.contains(&true),
             Timer::Restart(child) => !self.alive[child] && self.stopped.is_none(),
+            Timer::Port => self.serve && !self.port && !self.killed,
+            Timer::PortStable => self.port,
+            Timer::Publish => self.serve && !self.timers.contains_key(&timer),
             Timer::Stable(child) => self.alive[child] && self.stopped.is_none(),
         }
     }
 
     /// What the driver does after it reaped.
     fn reaped(&mut self) {
-        let nobody = !self.alive.contains(&true) && !self.litter && !self.helper;
+        let nobody = !self.alive.contains(&true) && !self.litter && !self.helper && !self.port;
         self.event(if nobody { Event::Nobody } else { Event::Left });
     }
 
@@ -205,7 +229,13 @@ impl World {
                 self.event(Event::HelperEnded);
                 self.reaped();
             }
-            Step::Helped | Step::HelperEnds => {}
+            Step::PortEnds(exit) if self.port => {
+                self.port = false;
+                self.event(Event::PortEnded(exit));
+                self.reaped();
+            }
+            Step::Orphans => self.event(Event::Orphans),
+            Step::Helped | Step::HelperEnds | Step::PortEnds(_) => {}
         }
     }
 
@@ -232,6 +262,7 @@ impl World {
             }
             self.step(Step::Litter(false));
             self.step(Step::HelperEnds);
+            self.step(Step::PortEnds(Exit::Killed(SIGKILL)));
         }
         panic!("it never ends");
     }
@@ -254,6 +285,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Litter),
         1 => Just(Step::Helped),
         1 => Just(Step::HelperEnds),
+        1 => exit().prop_map(Step::PortEnds),
+        1 => Just(Step::Orphans),
     ]
 }
 
@@ -273,9 +306,9 @@ proptest! {
 
     #[test]
     fn every_history_of_one_child_ends_once_with_its_code(
-        policy in policy(), prepared: bool, steps in prop::collection::vec(step(), 0..40)
+        policy in policy(), prepared: bool, serve: bool, steps in prop::collection::vec(step(), 0..40)
     ) {
-        let mut world = World::new(&policy, Restart::Never, prepared);
+        let mut world = World::new(&policy, Restart::Never, prepared, serve);
         world.play(steps);
         world.finish();
         let code = world.main_exit.map(Exit::code);
@@ -286,9 +319,9 @@ proptest! {
 
     #[test]
     fn every_history_of_standalone_ends_once(
-        policy in policy(), prepared: bool, steps in prop::collection::vec(step(), 0..60)
+        policy in policy(), prepared: bool, serve: bool, steps in prop::collection::vec(step(), 0..60)
     ) {
-        let mut world = World::new(&Policy { help: Help::Never, ..policy }, Restart::First(2), prepared);
+        let mut world = World::new(&Policy { help: Help::Never, ..policy }, Restart::First(2), prepared, serve);
         world.play(steps);
         world.finish();
         prop_assert!(world.exit.is_some());
@@ -296,10 +329,10 @@ proptest! {
 
     #[test]
     fn a_command_gets_every_signal_once_in_order_and_none_of_ours_before_the_grace_is_over(
-        grace in prop::option::of(1..100_u64), steps in prop::collection::vec(step(), 0..40)
+        grace in prop::option::of(1..100_u64), serve: bool, steps in prop::collection::vec(step(), 0..40)
     ) {
         let grace = grace.map(Duration::from_secs);
-        let mut world = World::new(&Policy::plain(Scope::Leader, grace), Restart::Never, false);
+        let mut world = World::new(&Policy::plain(Scope::Leader, grace), Restart::Never, false, serve);
         world.play(steps);
         prop_assert_eq!(&world.forwarded, &world.due);
         world.finish();
@@ -308,9 +341,9 @@ proptest! {
 
     #[test]
     fn a_role_gets_every_signal_in_order_also_around_its_ladder_and_its_helper(
-        policy in policy(), steps in prop::collection::vec(step(), 0..40)
+        policy in policy(), serve: bool, steps in prop::collection::vec(step(), 0..40)
     ) {
-        let mut world = World::new(&policy, Restart::Never, false);
+        let mut world = World::new(&policy, Restart::Never, false, serve);
         world.play(steps);
         // What the ladder sends comes on top, stop signals after the first may be replaced by it, and what waits for
         // the helper has not been sent yet.
