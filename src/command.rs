@@ -70,7 +70,7 @@ fn role(role: Role, words: Vec<OsString>, vars: &dyn Vars, signals: &Signals) ->
         Role::Standalone => standalone(vars, signals),
         role => {
             let job = single(role.name(), Kind::Prepare(words), preparation(vars));
-            supervisor::run(&Job { serve: serve(vars), ..job }, signals)
+            supervisor::run(&Job { serve: serve(vars), restart: Restart::AfterOutage, ..job }, signals)
         }
     }
 }

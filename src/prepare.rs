@@ -5,6 +5,7 @@ mod act;
 mod announce;
 mod drain;
 mod identity;
+mod outage;
 mod packages;
 mod pidfiles;
 mod shared;
@@ -16,7 +17,7 @@ use crate::cli::{self, Cli, Verb};
 use crate::env::{self, Vars};
 use crate::exit::Code;
 use crate::plan::{self, Endpoint, Goal, Plan};
-use crate::process::child::PREPARE;
+use crate::process::child::{AFTER_END, PREPARE};
 use crate::process::sys;
 use crate::settings::Settings;
 use crate::settings::problem::Problems;
@@ -76,6 +77,12 @@ fn run(words: &[OsString], vars: &dyn Vars, parent: &Parent) -> Result<Code, Cod
         let limit = limit.to_str().and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let worker = Goal::Role { role: Role::Worker, words: Vec::new(), standalone: false };
         return Ok(drain::run(&plan(worker, vars)?, limit));
+    }
+    if let [first, words @ ..] = words
+        && first == AFTER_END
+    {
+        let plan = plan(goal(words)?, vars)?;
+        return if outage::is_over(&plan, vars)? { Ok(Code::Success) } else { act::carry_out(&plan, vars, parent) };
     }
     let plan = plan(goal(words)?, vars)?;
     for note in &plan.notes {

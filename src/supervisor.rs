@@ -8,7 +8,7 @@ pub mod state;
 use crate::airflow::table::Scope;
 use crate::env;
 use crate::exit::Code;
-use crate::process::child::{self, Started};
+use crate::process::child::{self, AFTER_END, Started};
 use crate::process::reaper::{self, Pid, Reaped};
 use crate::process::signals::{self, SIGCHLD, SIGCONT, SIGKILL, Signal, Signals};
 use crate::process::sys;
@@ -256,7 +256,8 @@ impl Driver<'_> {
     fn obey(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Start(child) => self.start(child),
+                Action::Start(child) => self.start(child, &[]),
+                Action::Resume(child) => self.start(child, &[AFTER_END.into()]),
                 Action::Clear(child) => {
                     let alive = self.pids.iter().zip(&self.alive).filter_map(|(pid, alive)| pid.filter(|_| *alive));
                     let spared: Vec<Pid> = alive.chain(self.port).collect();
@@ -291,14 +292,15 @@ impl Driver<'_> {
         }
     }
 
-    fn start(&mut self, child: usize) {
+    /// Starts a child; a prepare stage gets the words `first` before its own.
+    fn start(&mut self, child: usize, first: &[OsString]) {
         let given = self.signals.inherited();
         let settle = self.job.manner == Manner::Command && (self.terminal.is_some() || given.ignores());
         let settle = settle.then_some(given);
         // Only where a child may be started again does it matter from which one a process came.
-        let mark = (self.job.restart != Restart::Never).then_some(child);
+        let mark = matches!(self.job.restart, Restart::First(_)).then_some(child);
         let started = match &self.job.children[child].1 {
-            Kind::Prepare(words) => child::start_prepare(words, mark, settle),
+            Kind::Prepare(words) => child::start_prepare(&[first, words].concat(), mark, settle),
             Kind::Bare(argv) => child::start(argv, settle),
         };
         match started {

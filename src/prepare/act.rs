@@ -29,6 +29,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
 pub(super) type Environment = BTreeMap<OsString, OsString>;
@@ -51,10 +52,7 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result
         pidfiles::remove_stale(&plan.home);
     }
     packages::install(plan, &environment)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        error!("cannot start: {error}");
-        Code::Os
-    })?;
+    let runtime = runtime()?;
     let ready = runtime.block_on(services(plan, &environment, &phase));
     // A name server that does not answer must not hold the end up.
     runtime.shutdown_background();
@@ -72,6 +70,14 @@ pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result
         info!("starting {role} of Airflow {version} after {:.1} s: {what}", start.elapsed().as_secs_f64());
     }
     Err(execute(plan, &environment, parent))
+}
+
+/// The reactor for questions to services.
+pub(super) fn runtime() -> Result<Runtime, Code> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        error!("cannot start: {error}");
+        Code::Os
+    })
 }
 
 fn tell(report: &OwnedFd, message: &Message) {
@@ -184,6 +190,13 @@ pub(super) fn endpoints(plan: &Plan, environment: &Environment) -> Result<Servic
     Ok((database?, brokers?))
 }
 
+/// What can be waited for.
+pub(super) fn targets(database: Option<Database>, brokers: Option<Vec<Broker>>) -> Vec<Target> {
+    // There is nobody to wait for behind a file.
+    let server = database.filter(|database| matches!(database, Database::Postgres(_)));
+    server.map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect()
+}
+
 /// Waits for what the plan needs, and brings the schema up to date.
 async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)) -> Result<(), Code> {
     if !plan.checked {
@@ -193,14 +206,15 @@ async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)
     let mode = plan.migrate.filter(|mode| *mode != Mode::Off);
     let needed = mode.map(|_| needed(plan)).transpose()?.map(Arc::new);
     let seen = Arc::new(OnceLock::new());
-    // There is nobody to wait for behind a file.
-    let server = database.clone().filter(|database| matches!(database, Database::Postgres(_)));
-    let server = server.map(|server| match &needed {
-        // The usual case is a complete schema: one connection answers both questions.
-        Some(needed) => Target::Schema(server, Arc::clone(needed), Arc::clone(&seen)),
-        None => Target::Database(server),
-    });
-    let targets: Vec<Target> = server.into_iter().chain(brokers.map(Target::Broker)).collect();
+    let mut targets = targets(database.clone(), brokers);
+    if let Some(needed) = &needed {
+        for target in &mut targets {
+            // The usual case is a complete schema: one connection answers both questions.
+            if let Target::Database(server) = target {
+                *target = Target::Schema(server.clone(), Arc::clone(needed), Arc::clone(&seen));
+            }
+        }
+    }
     phase(Phase::Waiting);
     wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);

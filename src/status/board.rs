@@ -80,7 +80,7 @@ impl Board {
                 self.stopping.get_or_insert_with(now);
                 self.write();
             }
-            Note::Restarting(child, _) => self.enter(*child, Phase::Restarting),
+            Note::Restarting(child, _) | Note::Unasked(child, _) => self.enter(*child, Phase::Restarting),
             _ => {}
         }
     }

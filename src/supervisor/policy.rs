@@ -50,6 +50,8 @@ pub enum Help {
 pub enum Restart {
     /// Its end is ours.
     Never,
+    /// Its end is ours, too, unless a service that it needs is away: then it is prepared again, and so waits for it.
+    AfterOutage,
     /// Start it again, until it is a crash loop. The number of leading children that this holds for; later ones are
     /// helpers whose end is of no interest.
     First(usize),

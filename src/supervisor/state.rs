@@ -1,6 +1,7 @@
 //! What PID 1 decides: a pure state machine from events to actions. It holds no clock, no process number and does no I/O;
 //! the loop in `supervisor` obeys it.
 
+mod outage;
 mod port;
 mod stopping;
 mod words;
@@ -86,6 +87,8 @@ pub struct State {
     /// The code to end with and what decided it, once they are known.
     code: Option<u8>,
     why: Why,
+    /// How the only child ended by itself, until it is known whether its services were there.
+    unasked: Option<Exit>,
     success: Vec<u8>,
 }
 
@@ -114,6 +117,7 @@ impl State {
             killed: false,
             code: None,
             why: Why::Asked,
+            unasked: None,
             success,
         };
         (state, (0..count).map(Action::Start).collect())
@@ -214,7 +218,8 @@ impl State {
         let slot = &mut self.children[child];
         if slot.life == Life::Preparing {
             slot.life = Life::Running;
-            if self.restart != Restart::Never && self.phase == Phase::Serving {
+            self.unasked = None;
+            if matches!(self.restart, Restart::First(_)) && self.phase == Phase::Serving {
                 out.push(Action::Arm(Timer::Stable(child), STABLE));
             }
         }
@@ -226,13 +231,7 @@ impl State {
             return;
         }
         let Restart::First(essential) = self.restart else {
-            self.why = if was == Life::Preparing { Why::NotStarted(child, exit) } else { Why::Ended(child, exit) };
-            let code = exit.code();
-            self.code = Some(if self.success.contains(&code) { 0 } else { code });
-            if self.helper == Helper::Running {
-                out.push(Action::EndHelp);
-            }
-            return self.sweep(out);
+            return self.only_one_ended(child, was, exit, out);
         };
         if child >= essential {
             return self.sweep_when_alone(out);
@@ -277,7 +276,7 @@ impl State {
             out.push(Action::Arm(Timer::Restart(child), CLEAR_AGAIN));
         } else {
             *life = if self.prepared { Life::Preparing } else { Life::Running };
-            out.push(Action::Start(child));
+            out.push(if self.unasked.is_some() { Action::Resume(child) } else { Action::Start(child) });
         }
     }
 
@@ -288,6 +287,7 @@ impl State {
     }
 
     fn sweep(&mut self, out: &mut Vec<Action>) {
+        self.own_up();
         self.phase = Phase::Sweeping { termed: false };
         self.port.end(out);
     }
@@ -302,7 +302,9 @@ impl State {
         if self.killed {
             return out.push(Action::Arm(Timer::Sweep, KILL_AGAIN));
         }
-        if let (Restart::Never, Why::Ended(child, exit) | Why::NotStarted(child, exit)) = (self.restart, self.why) {
+        if let (Restart::Never | Restart::AfterOutage, Why::Ended(child, exit) | Why::NotStarted(child, exit)) =
+            (self.restart, self.why)
+        {
             out.push(Action::Say(Note::Ended(child, exit)));
         }
         out.push(Action::Say(Note::Leftovers));

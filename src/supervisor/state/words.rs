@@ -70,6 +70,8 @@ pub enum Action {
     Everyone(Signal),
     /// Start a child.
     Start(Child),
+    /// Start a child that ended by itself, unless all its services are there.
+    Resume(Child),
     /// KILL what a child that ended left behind, and tell whether there was anything.
     Clear(Child),
     /// Start the helper of the main child; KILL comes after this time, if ever.
@@ -101,6 +103,8 @@ pub enum Note {
     Step(Child, Signal, bool),
     /// A child ended, and not everything with it.
     Ended(Child, Exit),
+    /// A child that nobody told to end has ended; whether it may be started again depends on its services.
+    Unasked(Child, Exit),
     /// The grace period is over.
     GraceOver,
     /// Stop signals came until the ladder had no step left.

@@ -53,7 +53,7 @@ struct World {
 
 impl World {
     fn new(policy: &Policy, restart: Restart, prepared: bool, serve: bool) -> Self {
-        let count = if restart == Restart::Never { 1 } else { 3 };
+        let count = if matches!(restart, Restart::First(_)) { 3 } else { 1 };
         let success = vec![143];
         let (state, actions) = State::new(count, policy, prepared, restart, success.clone());
         let mut world = Self {
@@ -98,7 +98,7 @@ impl World {
         for action in actions {
             assert_eq!(self.exit, None, "after the exit: {action:?}");
             match action {
-                Action::Start(child) => {
+                Action::Start(child) | Action::Resume(child) => {
                     assert!(!self.alive[child], "started twice");
                     assert!(self.stopped.is_none(), "started while stopping");
                     self.alive[child] = true;
@@ -244,7 +244,9 @@ impl World {
             return;
         }
         if child == 0 {
-            self.main_exit = Some(exit);
+            // "Go on" or "nothing is away" is what the stage says, when it is not killed.
+            let unasked = self.main_exit.filter(|_| !self.became[0] && exit == Exit::Code(0));
+            self.main_exit = unasked.or(Some(exit));
         }
         self.event(Event::Ended(child, exit));
         self.reaped();
@@ -315,6 +317,18 @@ proptest! {
         let code = code.map(|code| if world.success.contains(&code) { 0 } else { code });
         prop_assert_eq!(world.exit, code);
         prop_assert_eq!(world.restart, Restart::Never);
+    }
+
+    #[test]
+    fn every_history_of_a_role_that_may_come_back_ends_once_with_the_code_of_its_last_end(
+        policy in policy(), serve: bool, steps in prop::collection::vec(step(), 0..40)
+    ) {
+        let mut world = World::new(&policy, Restart::AfterOutage, true, serve);
+        world.play(steps);
+        world.finish();
+        let code = world.main_exit.map(Exit::code);
+        let code = code.map(|code| if world.success.contains(&code) { 0 } else { code });
+        prop_assert_eq!(world.exit, code);
     }
 
     #[test]
