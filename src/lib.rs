@@ -14,6 +14,7 @@ pub mod files;
 pub mod ini;
 pub mod keys;
 pub mod migrate;
+pub mod objects;
 pub mod pauses;
 pub mod percent;
 pub mod plan;
