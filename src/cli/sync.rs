@@ -3,9 +3,9 @@
 use clap::Args;
 
 pub(super) const HELP: &str = "\
-The scheduler does the same before it starts; this is for a Job, or for a change without a restart. Nothing changed: no \
-Python is started. One process does it at a time, in one transaction. Exit codes: 0 done, 78 settings and files, 79 and 80 \
-the schema, 83 another Fernet key, 86 not done, and those of `wait`. See docs/objects.md.
+The scheduler does the same before it starts; this is for a Job, or for a change without a restart. When nothing changed, \
+no Python is started. One process does it at a time, in one transaction. See docs/objects.md. Exit codes: 0 done, 78 settings \
+or files, 86 not done, and those of `migrate`.
 
 Examples:
   kubectl exec deploy/scheduler -- kube-airflow-init sync --dry-run

@@ -243,10 +243,14 @@ fn secrets(plan: &Plan, declared: &Declared, database: &Database, environment: &
     }
     let (program, environment) = (plan.installed.script.clone(), environment.clone());
     all.extend(migrate::Command { program, arguments: Vec::new(), environment }.secrets());
-    // As Python shows texts.
-    let escaped = |secret: &SecretString| serde_json::Value::from(secret.expose_secret()).to_string();
-    let escaped: Vec<_> = all.iter().map(escaped).map(|text| SecretString::from(&text[1..text.len() - 1])).collect();
-    all.extend(escaped);
+    // As programs show texts, and as it is told: JSON, and JSON within JSON.
+    let escape = |secret: &SecretString| {
+        let text = serde_json::Value::from(secret.expose_secret()).to_string();
+        SecretString::from(&text[1..text.len() - 1])
+    };
+    let once: Vec<_> = all.iter().map(escape).collect();
+    all.extend(once.iter().map(escape));
+    all.extend(once);
     // The longest first, so that a part does not spoil the whole.
     all.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
     all

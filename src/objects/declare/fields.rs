@@ -14,6 +14,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("database", "schema"),
     ("db", "schema"),
     ("dbname", "schema"),
+    ("size", "slots"),
     ("user", "login"),
     ("username", "login"),
     ("val", "value"),
