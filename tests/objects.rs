@@ -8,6 +8,8 @@ mod fake;
 mod stack;
 
 use common::{NASTY, postgres};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use stack::Stack;
 use stack::line::{Line, ONE, THREE, TWO};
@@ -276,9 +278,7 @@ fn objects_live_on_sqlite_with_1_10() {
 }
 
 /// A role of 3.3 with a script in Airflow's place and a shell in Python's, which sets nothing.
-fn role(words: &[&str], objects: &str) -> (i32, String) {
-    let folder = fake::folder();
-    let root = folder.path();
+fn pod(root: &Path, words: &[&str], objects: &str) -> Command {
     fake::install(&root.join("v"), "3.3.2", "echo the role runs");
     fs::write(root.join("objects.yaml"), objects).unwrap();
     let database = postgres::server().database();
@@ -296,8 +296,29 @@ fn role(words: &[&str], objects: &str) -> (i32, String) {
     command.env("POSTGRES_DB", &database.name).env("POSTGRES_USER", &database.user).env("POSTGRES_PASSWORD", NASTY);
     command.env("FERNET_KEY", FERNET).env("KUBE_AIRFLOW_JWT_SECRET", "j").env("KUBE_AIRFLOW_API_SECRET_KEY", "s");
     command.env("KUBE_AIRFLOW_API_URL", "http://web:8080").env("TOKEN", CHANGED);
-    command.env("KUBE_AIRFLOW_OBJECTS", Path::new(root).join("objects.yaml"));
-    checked(&command.output().unwrap())
+    command.env("KUBE_AIRFLOW_OBJECTS", root.join("objects.yaml"));
+    command
+}
+
+fn role(words: &[&str], objects: &str) -> (i32, String) {
+    let folder = fake::folder();
+    checked(&pod(folder.path(), words, objects).output().unwrap())
+}
+
+#[test]
+fn a_stop_ends_the_process_that_sets_them() {
+    let folder = fake::folder();
+    let root = folder.path();
+    let mut command = pod(root, &["scheduler"], "variables: {a: 1}");
+    fs::remove_file(root.join("v/bin/python")).unwrap();
+    let slow = format!("#!/bin/sh\necho $$ > {0}/new && mv {0}/new {0}/pid\nexec sleep 600\n", root.display());
+    fake::executable(&root.join("v/bin/python"), &slow);
+    let mut init = command.stderr(Stdio::null()).spawn().unwrap();
+    common::eventually("Python runs", || root.join("pid").exists());
+    let python: i32 = fs::read_to_string(root.join("pid")).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(init.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(init.wait().unwrap().code(), Some(143));
+    common::eventually("Python is gone", || kill(Pid::from_raw(python), None).is_err());
 }
 
 #[test]
