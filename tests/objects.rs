@@ -44,7 +44,7 @@ pools:
   gone: {slots: 1}
 ";
 
-/// A variable less and a pool with more slots; the secret changes in its file.
+/// A variable less, one that somebody else made, and a pool with more slots; the secret changes in its file.
 const SECOND: &str = "\
 connections:
   mysql_default: {type: mysql, host: mysql, port: 3306, login: mysql, password_file: ROOT/password}
@@ -53,6 +53,7 @@ variables:
   version: 1.10
   nested: {json: {a: [1, 'two']}}
   secret: {value_file: ROOT/password}
+  theirs: now ours to set
 pools:
   etl: {slots: 9, description: for the shop}
   gone: {slots: 1}
@@ -220,24 +221,40 @@ fn lives(line: &Line, on_postgres: bool) {
     it.write("password", CHANGED);
     it.declare(SECOND);
     it.sql("DELETE FROM slot_pool WHERE pool = 'gone'");
+    it.sql("INSERT INTO variable (\"key\", val, is_encrypted) VALUES ('theirs', 'x', false)");
     let dry = it.without_python(&["--dry-run"]);
     let expected = "keep    connection by_uri\nchange  connection mysql_default\nremove  variable batch\nkeep    variable nested\n\
-                    change  variable secret\nkeep    variable version\nchange  pool etl\nmake    pool gone\n";
+                    change  variable secret\nchange  variable theirs\nkeep    variable version\nchange  pool etl\nmake    pool gone\n";
     assert!(dry.contains(expected), "{dry}");
     let (code, said) = it.sync(&[], &[]);
     assert_eq!(code, 0, "{said}");
-    let expected = "objects: connection mysql_default changed, variable batch removed, variable secret changed, pool etl \
-                    changed, pool gone made; 3 unchanged in ";
+    let expected = "objects: connection mysql_default changed, variable batch removed, variable secret changed, variable \
+                    theirs changed, pool etl changed, pool gone made; 3 unchanged in ";
     assert!(said.contains(expected), "{said}");
     let found = it.ask();
     assert_eq!(found["connections"]["mysql_default"], json!(["mysql", "mysql", 3306, "mysql", CHANGED, null, {}]));
-    let variables = json!({ "version": "1.10", "nested": "{\"a\":[1,\"two\"]}", "secret": CHANGED });
+    let variables =
+        json!({ "version": "1.10", "nested": "{\"a\":[1,\"two\"]}", "secret": CHANGED, "theirs": "now ours to set" });
     assert_eq!(found["variables"], variables);
     assert_eq!((&found["pools"]["etl"], &found["pools"]["gone"]), (&json!(9), &json!(1)));
 
     if on_postgres {
         fails_as_a_whole(&it);
+    } else {
+        leaves_what_others_made(&it);
     }
+}
+
+/// Nothing is declared any more.
+fn leaves_what_others_made(it: &Deployment) {
+    it.declare("variables:\n");
+    let (code, said) = it.sync(&[], &[]);
+    assert!(code == 0 && said.contains("variable theirs no longer declared and left as it is"), "{said}");
+    assert_eq!(it.sql("SELECT count(*) FROM connection WHERE conn_id IN ('mysql_default', 'by_uri')"), "0");
+    assert_eq!(it.sql("SELECT \"key\" FROM variable"), "theirs");
+    assert_eq!(it.sql("SELECT pool FROM slot_pool"), "default_pool");
+    assert_eq!(it.ledger(), "");
+    assert!(it.without_python(&[]).contains("objects: 0 unchanged"));
 }
 
 /// A type that the column does not take: what comes before it in the same start is not there either.
