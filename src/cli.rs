@@ -1,5 +1,9 @@
 //! What was typed. Nothing here knows what it means.
 
+mod sync;
+
+pub use sync::Sync;
+
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -61,6 +65,9 @@ pub enum Verb {
     /// Wait, then bring the metadata database to the installed Airflow's revision
     #[command(after_help = MIGRATE)]
     Migrate,
+    /// Wait, then make connections, variables and pools what the files of `KUBE_AIRFLOW_OBJECTS` say
+    #[command(after_help = sync::HELP)]
+    Sync(Sync),
     /// Print fresh keys for the Secret that all pods share, or accept changed ones
     #[command(after_help = KEYS)]
     Keys(Keys),

@@ -51,7 +51,7 @@ pub fn run(words: &[OsString], vars: &dyn Vars, signals: &Signals) -> u8 {
     }
     match verb {
         Verb::Exec(exec) => self::exec(exec, words, vars, signals),
-        Verb::Wait | Verb::Migrate | Verb::Keys(cli::Keys { accept: true, .. }) => {
+        Verb::Wait | Verb::Migrate | Verb::Sync(_) | Verb::Keys(cli::Keys { accept: true, .. }) => {
             let job = single("preparation", Kind::Prepare(words), preparation(vars));
             supervisor::run(&Job { manner: Manner::Command, ..job }, signals)
         }

@@ -139,6 +139,8 @@ variables! {
         "Mail address of that user.";
     WWW_USER_ROLE = "_AIRFLOW_WWW_USER_ROLE", Official, Text, "Admin",
         "Role of that user.";
+    KUBE_AIRFLOW_OBJECTS = "KUBE_AIRFLOW_OBJECTS", Ours, Text, "none",
+        "File or folder with connections, variables and pools, several separated by `:`; the scheduler and `sync` make them so.";
     KUBE_AIRFLOW_TEMPLATE = "KUBE_AIRFLOW_TEMPLATE", Ours, Text, "none",
         "File that is rendered to airflow.cfg: every `{{ NAME }}` is replaced.";
     KUBE_AIRFLOW_AIRFLOW = "KUBE_AIRFLOW_AIRFLOW", Ours, Text, "`airflow` from PATH",

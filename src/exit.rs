@@ -53,6 +53,8 @@ pub enum Code {
     NoUser = 84,
     /// The packages of `_PIP_ADDITIONAL_REQUIREMENTS` could not be installed.
     NoPackages = 85,
+    /// The declared connections, variables and pools could not be set; none of them was.
+    NoObjects = 86,
     /// The command was found and could not be executed.
     NotExecutable = 126,
     /// The command was not found.
@@ -89,6 +91,11 @@ impl Code {
             "the user of `_AIRFLOW_WWW_USER_*` could not be made; the last lines of Airflow's output were logged",
         ),
         (Self::NoPackages, "the packages of `_PIP_ADDITIONAL_REQUIREMENTS` could not be installed"),
+        (
+            Self::NoObjects,
+            "the connections, variables and pools of `KUBE_AIRFLOW_OBJECTS` could not be set, and none of them was; the \
+             last lines of Airflow's output were logged",
+        ),
         (Self::NotExecutable, "the command was found and could not be executed"),
         (Self::NotFound, "the command was not found"),
     ];

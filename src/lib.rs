@@ -15,6 +15,7 @@ pub mod ini;
 pub mod keys;
 pub mod metrics;
 pub mod migrate;
+pub mod objects;
 pub mod pauses;
 pub mod percent;
 pub mod plan;

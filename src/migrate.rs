@@ -9,7 +9,8 @@ mod lock;
 mod state;
 
 pub use child::Command;
-pub use lock::{MIGRATION, SPACE};
+pub(crate) use lock::{Attempt, Lock, release, take};
+pub use lock::{MIGRATION, OBJECTS, SPACE};
 pub use state::State;
 
 pub use crate::airflow::revisions::Schema;
@@ -19,7 +20,6 @@ use crate::database::Database;
 use crate::exit::Code;
 use crate::pauses::Pauses;
 use child::Ended;
-use lock::{Attempt, Lock};
 use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -220,7 +220,7 @@ pub async fn bring_to_head(
             wait.pause(format!("{state}; another container has to migrate")).await?;
             continue;
         }
-        let held = match lock::take(&mut lock, direct.unwrap_or(database)).await {
+        let held = match lock::take(&mut lock, direct.unwrap_or(database), MIGRATION).await {
             Ok(Attempt::Held(held)) => held,
             Ok(Attempt::Busy) => {
                 wait.pause(format!("{state}; another process is migrating")).await?;

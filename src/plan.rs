@@ -1,6 +1,8 @@
 //! What will be done for a role or a verb: data that can be printed, made before anything happens.
 
+mod endpoints;
 mod environment;
+mod objects;
 mod precedence;
 mod render;
 mod shared;
@@ -17,11 +19,12 @@ use crate::airflow::options::{self, Opt};
 use crate::airflow::role::Role;
 use crate::airflow::table::{self, Need, Scope, Spec, Treatment, Unsupported};
 use crate::airflow::version::Line;
-use crate::broker::{self, Broker};
+use crate::broker::Broker;
 use crate::config::{Config, Source, Told};
-use crate::database::{self, Database};
+use crate::database::Database;
 use crate::env::Vars;
 use crate::migrate::Mode;
+use crate::objects::Declared;
 use crate::settings::Settings;
 use crate::settings::problem::{Problem, Problems};
 use crate::supervisor::state::{Again, Help, Policy};
@@ -49,6 +52,11 @@ pub enum Goal {
     Wait,
     /// Wait and migrate.
     Migrate,
+    /// Make connections, variables and pools what the files say, or only tell.
+    Sync {
+        /// Whether it is only told.
+        dry_run: bool,
+    },
     /// Make the keys of this container the ones that all pods must have.
     AcceptKeys,
 }
@@ -67,7 +75,7 @@ impl Goal {
     fn needs_keys(&self) -> bool {
         match self {
             Self::Role { role, .. } => *role != Role::Flower && !self.is_question(),
-            goal => *goal == Self::AcceptKeys,
+            goal => matches!(goal, Self::AcceptKeys | Self::Sync { .. }),
         }
     }
 
@@ -122,6 +130,8 @@ pub struct Plan {
     pub web: (String, String),
     /// The users that the UI is to have.
     pub users: Option<Users>,
+    /// The connections, variables and pools that are to be, when this goal sees to them.
+    pub objects: Option<Declared>,
     /// What is executed in the end.
     pub argv: Vec<OsString>,
     /// How signals reach it.
@@ -173,12 +183,18 @@ pub fn make(
     let made = environment::make(&goal, spec, settings, vars, &config, &installed, &mut problems);
     let needs: &[Need] = match spec {
         _ if goal.is_question() => &[],
-        _ if goal == Goal::AcceptKeys => &[Need::Database],
+        _ if matches!(goal, Goal::AcceptKeys | Goal::Sync { dry_run: true }) => &[Need::Database],
+        _ if goal == Goal::Sync { dry_run: false } => &[Need::Database, Need::Schema],
         Some(spec) => spec.needs,
         None => &[Need::Database, Need::Schema, Need::Broker],
     };
-    let mut endpoints =
-        Endpoints { config: &config, installed: &installed, made: &made, problems: &mut problems, notes: &mut notes };
+    let mut endpoints = endpoints::Endpoints {
+        config: &config,
+        installed: &installed,
+        made: &made,
+        problems: &mut problems,
+        notes: &mut notes,
+    };
     let database = needs.contains(&Need::Database).then(|| endpoints.database()).flatten();
     let celery = made.executor.contains("Celery");
     let broker = (celery && needs.contains(&Need::Broker)).then(|| endpoints.broker()).flatten();
@@ -188,6 +204,8 @@ pub fn make(
     let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
     let probed = probed(&made, &config);
     let shared = if goal.needs_keys() { made.shared(&config, &mut problems) } else { Vec::new() };
+    let objects =
+        goal.declares().then(|| objects::read(&goal, settings, vars, &installed, database.is_some(), &mut problems));
     if !known.is_empty() || !problems.is_empty() {
         return Err(Problems(all(known, problems)).into());
     }
@@ -207,7 +225,7 @@ pub fn make(
     });
     Ok(Plan {
         argv: argv(&goal, spec, &installed),
-        checked: !settings.unchecked || matches!(goal, Goal::Wait | Goal::Migrate | Goal::AcceptKeys),
+        checked: !settings.unchecked || !matches!(goal, Goal::Role { .. } | Goal::Command(_)),
         packages: settings.packages.clone(),
         policy: spec.map(|spec| policy(spec, settings.grace)),
         goal,
@@ -231,6 +249,7 @@ pub fn make(
         },
         web: made.web,
         users: made.users,
+        objects: objects.flatten(),
         notes,
         installed,
     })
@@ -288,99 +307,7 @@ fn argv(goal: &Goal, spec: Option<&Spec>, installed: &Installed) -> Vec<OsString
             [installed.script.clone().into_os_string()].into_iter().chain(argv.iter().skip(1).cloned()).collect()
         }
         Goal::Command(argv) => argv.clone(),
-        Goal::Wait | Goal::Migrate | Goal::AcceptKeys => Vec::new(),
-    }
-}
-
-/// What a problem with `opt` is a problem of.
-fn subject(opt: &Opt, source: &Source, installed: &Installed) -> String {
-    match (source, opt.home(installed.version)) {
-        (Source::File, Some((section, key))) => format!("[{section}] {key} in airflow.cfg"),
-        _ => source.to_string(),
-    }
-}
-
-struct Endpoints<'a> {
-    config: &'a Config<'a>,
-    installed: &'a Installed,
-    made: &'a environment::Made,
-    problems: &'a mut Vec<Problem>,
-    notes: &'a mut Vec<String>,
-}
-
-impl Endpoints<'_> {
-    fn database(&mut self) -> Option<Endpoint<Database>> {
-        match self.made.told(self.config, &options::DATABASE_URL, self.problems)? {
-            Told::Value(url, source) => match Database::parse(url.expose_secret()) {
-                Ok(database) => Some(Endpoint::Known(self.in_schema(database))),
-                Err(error @ database::Error::Unsupported(_)) => {
-                    self.notes.push(format!("the database is neither waited for nor migrated: {error}"));
-                    None
-                }
-                Err(error) => {
-                    let wrong = format!("is not a usable database URL: {error}");
-                    let fix = "write it like `postgresql://user:password@host:5432/airflow`, or use POSTGRES_HOST and its companions, which need no escaping";
-                    let subject = subject(&options::DATABASE_URL, &source, self.installed);
-                    self.problems.push(Problem::new(subject, wrong, fix));
-                    None
-                }
-            },
-            Told::Backend(source) => {
-                self.notes.push(format!(
-                    "{source} is for Airflow's secrets backend: the database is neither waited for nor migrated"
-                ));
-                None
-            }
-            Told::Command(command, source) => Some(Endpoint::Asked(command, source)),
-            Told::File(..) => None,
-        }
-    }
-
-    /// Airflow sets the search path of its own connections; ours must look at the same tables.
-    fn in_schema(&mut self, mut database: Database) -> Database {
-        let schema = match self.made.told(self.config, &options::DATABASE_SCHEMA, self.problems) {
-            Some(Told::Value(schema, _)) => schema.expose_secret().to_owned(),
-            _ => return database,
-        };
-        if let Database::Postgres(server) = &mut database {
-            server.parameters.push(("options".to_owned(), format!("-csearch_path={schema}")));
-        }
-        database
-    }
-
-    fn broker(&mut self) -> Option<Endpoint<Vec<Broker>>> {
-        match self.made.told(self.config, &options::BROKER_URL, self.problems)? {
-            Told::Value(url, source) => match Broker::parse_list(url.expose_secret()) {
-                Ok(brokers) => Some(Endpoint::Known(self.secured(brokers))),
-                Err(error @ broker::Error::Unsupported(_)) => {
-                    self.notes.push(format!("the broker is not waited for: {error}"));
-                    None
-                }
-                Err(error) => {
-                    let wrong = format!("is not a usable broker URL: {error}");
-                    let fix = "write it like `amqp://user:password@host:5672/vhost`, or use RABBITMQ_HOST and its companions, which need no escaping";
-                    let subject = subject(&options::BROKER_URL, &source, self.installed);
-                    self.problems.push(Problem::new(subject, wrong, fix));
-                    None
-                }
-            },
-            Told::Backend(source) => {
-                self.notes.push(format!("{source} is for Airflow's secrets backend: the broker is not waited for"));
-                None
-            }
-            Told::Command(command, source) => Some(Endpoint::Asked(command, source)),
-            Told::File(..) => None,
-        }
-    }
-
-    /// `[celery] ssl_*` holds for every broker of the list.
-    fn secured(&mut self, mut brokers: Vec<Broker>) -> Vec<Broker> {
-        if let Some(tls) = self.made.broker_tls(self.config, self.problems) {
-            for broker in &mut brokers {
-                broker.tls = Some(tls.clone());
-            }
-        }
-        brokers
+        _ => Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ mod act;
 mod announce;
 mod drain;
 mod identity;
+mod objects;
 mod outage;
 mod packages;
 mod pidfiles;
@@ -111,6 +112,7 @@ fn goal(words: &[OsString]) -> Result<Goal, Code> {
         Verb::Exec(cli::Exec { command, .. }) => Ok(Goal::Command(command)),
         Verb::Wait => Ok(Goal::Wait),
         Verb::Migrate => Ok(Goal::Migrate),
+        Verb::Sync(cli::Sync { dry_run }) => Ok(Goal::Sync { dry_run }),
         Verb::Keys(cli::Keys { accept: true, .. }) => Ok(Goal::AcceptKeys),
         _ => Err(Code::Usage),
     }

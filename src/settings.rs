@@ -56,6 +56,8 @@ pub struct Settings {
     pub flower_prefix: Option<String>,
     /// The user that the web role makes.
     pub user: Option<User>,
+    /// Files and folders with connections, variables and pools.
+    pub objects: Vec<PathBuf>,
     /// How long services may take to appear.
     pub wait_timeout: Duration,
     /// Neither services nor schema are looked at.
@@ -146,6 +148,7 @@ impl Settings {
             web_prefix: r.prefix(&env::AIRFLOW_URL_PREFIX),
             flower_prefix: r.prefix(&env::FLOWER_URL_PREFIX),
             user: user::user(r),
+            objects: r.text(&env::KUBE_AIRFLOW_OBJECTS).map_or_else(Vec::new, |text| paths(&text)),
             wait_timeout: timeout.or(tries).or(official).unwrap_or(Duration::from_mins(5)),
             unchecked: count == Some(0),
             packages: r.text(&env::PIP_ADDITIONAL_REQUIREMENTS).map_or_else(Vec::new, |text| words(&text)),
@@ -263,6 +266,10 @@ fn outage_limit(r: &mut Reader<'_>) -> Option<Duration> {
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn paths(text: &str) -> Vec<PathBuf> {
+    std::env::split_paths(text).filter(|path| !path.as_os_str().is_empty()).collect()
 }
 
 fn migrate(r: &mut Reader<'_>) -> Mode {

@@ -33,6 +33,16 @@ pub fn reason(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
+/// The name of `names` that differs least from `name`, when it differs little enough to be a slip.
+pub fn nearest(name: &str, names: &[&str]) -> Option<String> {
+    names
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(name, known), *known))
+        .filter(|(distance, _)| *distance <= 1 + name.len() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,6 +38,7 @@ const TABLES: &[(&str, &str)] = &[
     ("airflow", include_str!("bad_input/airflow.txt")),
     ("command_line", include_str!("bad_input/command_line.txt")),
     ("files", include_str!("bad_input/files.txt")),
+    ("objects", include_str!("bad_input/objects.txt")),
     ("services", include_str!("bad_input/services.txt")),
     ("template", include_str!("bad_input/template.txt")),
     ("users", include_str!("bad_input/users.txt")),
@@ -220,6 +221,11 @@ fn command_lines() {
 #[test]
 fn files_and_folders() {
     check("files");
+}
+
+#[test]
+fn connections_variables_and_pools() {
+    check("objects");
 }
 
 #[test]

@@ -30,7 +30,9 @@ fn the_help_of_every_verb_has_exit_codes_and_an_example() {
         assert!(output.status.success(), "{verb}");
         String::from_utf8(output.stdout).unwrap()
     };
-    for verb in ["standalone", "exec", "render", "wait", "migrate", "keys", "plan", "probe", "version", "completions"] {
+    for verb in
+        ["standalone", "exec", "render", "wait", "migrate", "sync", "keys", "plan", "probe", "version", "completions"]
+    {
         let text = help(verb);
         assert!(text.contains("xit code") && text.contains("xample"), "{verb}:\n{text}");
     }

@@ -20,8 +20,8 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     // What we were told.
     &["settings", "wait"],
-    // What Airflow was told.
-    &["config"],
+    // What Airflow was told; what is to be in its database.
+    &["config", "objects"],
     // How far a start is.
     &["status"],
     // PID 1.

@@ -41,6 +41,8 @@ const RUNS: &[&str] = &[
     "render --output ROOT/home/other.cfg",
     "wait",
     "migrate",
+    "sync",
+    "sync --dry-run",
     "plan webserver",
     "plan worker",
     "plan standalone",
@@ -311,6 +313,38 @@ fn a_template_that_cannot_hold_its_secrets() {
         .set("TWO", &format!("{marker} "))
         .set("THREE", &format!("#{marker}"));
     assert!(scenario.run().contains(&67));
+}
+
+#[test]
+fn secrets_of_connections_and_variables() {
+    let scenario = Scenario::new("3.3.2");
+    let (marker, root) = (scenario.marker.clone(), scenario.root().to_str().unwrap().to_owned());
+    // In Python's place one that repeats everything it is told.
+    fs::remove_file(scenario.root().join("v/bin/python")).unwrap();
+    let python = "#!/bin/sh\n[ \"$1\" != -c ] || { cat; echo; exit 1; }\nexec /bin/sh \"$@\"\n";
+    fake::executable(&scenario.root().join("v/bin/python"), python);
+    scenario.input("password", &scenario.password(), 0o600);
+    scenario.input("uri", &format!("mysql://u:{}@h/d", scenario.encoded()), 0o600);
+    scenario.input("extra", &format!("{{\"key\": \"-----\\n{marker}\\n\"}}"), 0o600);
+    let good = "connections:\n  a: {type: x, password_file: I/password, extra_file: I/extra}\n  b: {uri_file: I/uri}\n\
+                variables: {c: {value_env: SECRET}, d: {value_file: I/password}}\n";
+    let bad = format!(
+        "connections:\n  a: {{password: {marker}, passwort: {marker}, extra_file: I/uri}}\n  b: {{uri: \"x://u:{marker}@h\"}}\n"
+    );
+    let good = scenario.input("good.yaml", &good.replace('I', &format!("{root}/input")), 0o644);
+    let bad = scenario.input("bad.yaml", &bad.replace('I', &format!("{root}/input")), 0o644);
+    let broken = scenario.input("broken.yaml", &format!("a: '{marker}\n{marker}: {{{marker}"), 0o644);
+    let password = scenario.password();
+    let mut scenario = scenario.set("SECRET", &password);
+    for (file, expected) in [(good, 86), (bad, 78), (broken, 78)] {
+        scenario = scenario.set("KUBE_AIRFLOW_OBJECTS", &file);
+        for words in ["scheduler", "sync", "sync --dry-run", "plan scheduler", "plan --format json scheduler"] {
+            let (code, leaks) = scenario.one(words, "text");
+            let expected =
+                if expected == 86 && (words.contains("dry") || words.contains("plan")) { 0 } else { expected };
+            assert!(code == expected && leaks.is_empty(), "{words} with {file}: {code} {leaks:?}");
+        }
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ const SECRET_LENGTH: usize = 6;
 
 impl Command {
     /// What must not be repeated from the output: a traceback may show the whole environment.
-    fn secrets(&self) -> Vec<SecretString> {
+    pub(crate) fn secrets(&self) -> Vec<SecretString> {
         let secret = |name: &str| !name.ends_with("_FILE") && SECRET_NAMES.iter().any(|part| name.contains(part));
         let named = self.environment.iter().filter(|(name, _)| name.to_str().is_some_and(secret));
         let values = named.filter_map(|(_, value)| value.to_str()).filter(|value| value.len() >= SECRET_LENGTH);

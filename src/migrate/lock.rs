@@ -17,18 +17,22 @@ use tokio::time::timeout_at;
 pub const SPACE: i32 = 0x4B41_4931;
 /// Second key: migrations.
 pub const MIGRATION: i32 = 1;
+/// Second key: connections, variables and pools.
+pub const OBJECTS: i32 = 2;
 
 /// How often it is checked whether two connections share a session. A busy pooler may hide it once.
 const LOOKS: u32 = 3;
 
 /// A connection (or file) with which the lock was asked for; kept between attempts.
-pub(super) enum Lock {
-    Postgres(Box<PgConnection>, Postgres),
+pub(crate) enum Lock {
+    /// The session, where it leads to, and the second key.
+    Postgres(Box<PgConnection>, Postgres, i32),
+    /// The lock file, one for all keys.
     File(File, PathBuf),
 }
 
 /// The answer to one attempt.
-pub(super) enum Attempt<'a> {
+pub(crate) enum Attempt<'a> {
     /// It is ours.
     Held(&'a mut Lock),
     /// Somebody else has it.
@@ -36,10 +40,10 @@ pub(super) enum Attempt<'a> {
 }
 
 /// Asks for the lock once. After an error `lock` is empty, and the next call starts anew.
-pub(super) async fn take<'a>(lock: &'a mut Option<Lock>, database: &Database) -> Result<Attempt<'a>, Error> {
+pub(crate) async fn take<'a>(lock: &'a mut Option<Lock>, database: &Database, key: i32) -> Result<Attempt<'a>, Error> {
     let mut open = match (lock.take(), database) {
         (Some(open), _) => open,
-        (None, Database::Postgres(to)) => Lock::connect(to).await?,
+        (None, Database::Postgres(to)) => Lock::connect(to, key).await?,
         (None, Database::Sqlite(path)) => Lock::file(path)?,
     };
     let held = open.attempt().await?;
@@ -48,19 +52,19 @@ pub(super) async fn take<'a>(lock: &'a mut Option<Lock>, database: &Database) ->
 }
 
 /// Gives the lock back, if we have it.
-pub(super) async fn release(lock: &mut Option<Lock>) {
-    if let Some(Lock::Postgres(connection, _)) = lock.take() {
+pub(crate) async fn release(lock: &mut Option<Lock>) {
+    if let Some(Lock::Postgres(connection, ..)) = lock.take() {
         // The end of the session is the end of the lock, also when the goodbye gets lost. A closed file likewise.
         postgres::close(*connection).await;
     }
 }
 
 impl Lock {
-    async fn connect(to: &Postgres) -> Result<Self, Error> {
+    async fn connect(to: &Postgres, key: i32) -> Result<Self, Error> {
         let mut first = postgres::connect(to, limit()).await?;
         let pooled = shares_sessions(&mut first, to).await;
         match pooled {
-            Ok(false) => Ok(Self::Postgres(Box::new(first), to.clone())),
+            Ok(false) => Ok(Self::Postgres(Box::new(first), to.clone(), key)),
             Ok(true) => {
                 postgres::close(first).await;
                 Err(Error::Pooled { place: postgres::name(to) })
@@ -82,8 +86,8 @@ impl Lock {
 
     async fn attempt(&mut self) -> Result<bool, Error> {
         match self {
-            Self::Postgres(connection, to) => {
-                let sql = format!("SELECT pg_try_advisory_lock({SPACE}, {MIGRATION})::text");
+            Self::Postgres(connection, to, key) => {
+                let sql = format!("SELECT pg_try_advisory_lock({SPACE}, {key})::text");
                 Ok(ask(connection, to, sql).await? == "true")
             }
             Self::File(file, path) => match file.try_lock() {
@@ -98,10 +102,10 @@ impl Lock {
     /// connection that is silent for minutes.
     pub(super) async fn is_ours(&mut self) -> bool {
         match self {
-            Self::Postgres(connection, to) => {
+            Self::Postgres(connection, to, key) => {
                 let sql = format!(
                     "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = \
-                     pg_backend_pid() AND classid = {SPACE} AND objid = {MIGRATION} AND objsubid = 2"
+                     pg_backend_pid() AND classid = {SPACE} AND objid = {key} AND objsubid = 2"
                 );
                 ask(connection, to, sql).await.is_ok_and(|count| count != "0")
             }
@@ -114,7 +118,7 @@ impl Lock {
     /// milliseconds), with a message that no longer says why.
     pub(super) async fn has_orphan(&mut self) -> Result<bool, Failure> {
         match self {
-            Self::Postgres(connection, to) => {
+            Self::Postgres(connection, to, _) => {
                 let sql = "SELECT count(*)::text FROM pg_locks JOIN pg_database d ON d.oid = database WHERE datname = \
                            current_database() AND locktype = 'advisory' AND granted AND classid = 0 AND objid = 1 \
                            AND objsubid = 1";
@@ -152,7 +156,7 @@ async fn ask(connection: &mut PgConnection, to: &Postgres, sql: String) -> Resul
         Ok(Ok(row)) => row.try_get(0).map_err(|error| postgres::failure(to, &error)),
         Ok(Err(error)) => Err(postgres::failure(to, &error)),
         Err(_) => {
-            let reason = format!("{}: no answer about the migration lock", postgres::name(to));
+            let reason = format!("{}: no answer about a lock", postgres::name(to));
             Err(Failure { code: Code::NoAnswer, heals: true, reason })
         }
     }

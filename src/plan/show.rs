@@ -35,6 +35,9 @@ pub fn text(plan: &Plan) -> String {
     if let Some(mode) = plan.migrate {
         line("schema", &format!("{}, up to {} s", migrate(mode), plan.migrate_timeout.as_secs()));
     }
+    if let Some(objects) = &plan.objects {
+        line("objects", &objects.summary);
+    }
     if !plan.argv.is_empty() {
         line("execute", &command(plan).join(" "));
     }
@@ -75,6 +78,7 @@ fn object(plan: &Plan) -> serde_json::Value {
         "wait_timeout_seconds": plan.wait_timeout.as_secs(),
         "schema": plan.migrate.map(migrate),
         "migrate_timeout_seconds": plan.migrate_timeout.as_secs(),
+        "objects": plan.objects.as_ref().map(|objects| &objects.summary),
         "execute": command(plan),
         "stop": plan.policy.as_ref().map(|policy| json!({
             "signal": if policy.stop == Scope::Leader { "main process" } else { "process group" },
@@ -91,6 +95,8 @@ fn goal(plan: &Plan) -> String {
         Goal::Command(_) => "a command".to_owned(),
         Goal::Wait => "wait".to_owned(),
         Goal::Migrate => "migrate".to_owned(),
+        Goal::Sync { dry_run: false } => "sync".to_owned(),
+        Goal::Sync { dry_run: true } => "sync --dry-run".to_owned(),
         Goal::AcceptKeys => "keys --accept".to_owned(),
     }
 }

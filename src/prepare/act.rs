@@ -1,6 +1,6 @@
 //! Carrying a plan out, step by step.
 
-use super::{Parent, chain, identity, log_lines, packages, pidfiles, shared, users};
+use super::{Parent, chain, identity, log_lines, objects, packages, pidfiles, shared, users};
 use crate::airflow::options;
 use crate::airflow::revisions;
 use crate::airflow::role::Role;
@@ -200,6 +200,9 @@ pub(super) fn targets(database: Option<Database>, brokers: Option<Vec<Broker>>) 
 /// Waits for what the plan needs, and brings the schema up to date.
 async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)) -> Result<(), Code> {
     if !plan.checked {
+        if plan.objects.is_some() {
+            warn!("connections, variables and pools are not looked at: CONNECTION_CHECK_MAX_COUNT is 0");
+        }
         return Ok(());
     }
     let (database, brokers) = endpoints(plan, environment)?;
@@ -229,6 +232,7 @@ async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)
         _ => {}
     }
     shared::check(plan, database.as_ref(), environment).await?;
+    objects::ensure(plan, database.as_ref(), environment).await?;
     users::ensure(plan, database.as_ref(), environment).await
 }
 
@@ -285,6 +289,12 @@ fn ask(command: &str, environment: &Environment) -> Result<SecretString, String>
     Ok(text.trim_end_matches('\n').to_owned().into())
 }
 
+/// The server behind a pooler.
+pub(super) fn direct(plan: &Plan, database: &Database) -> Option<Database> {
+    let (Database::Postgres(server), Some((host, port))) = (database, &plan.direct) else { return None };
+    Some(Database::Postgres(crate::database::Postgres { host: host.clone(), port: *port, ..server.clone() }))
+}
+
 async fn schema(
     plan: &Plan,
     database: &Database,
@@ -293,21 +303,19 @@ async fn schema(
     environment: &Environment,
 ) -> Result<(), Code> {
     let mut environment = environment.clone();
-    let direct = match (database, &plan.direct) {
-        (Database::Postgres(server), Some((host, port))) => {
-            let direct =
-                Database::Postgres(crate::database::Postgres { host: host.clone(), port: *port, ..server.clone() });
+    let direct = match direct(plan, database) {
+        Some(direct) => {
             if let Some(name) = options::DATABASE_URL.variable(plan.installed.version) {
                 let url = direct.to_url("postgresql+psycopg2");
                 environment.insert(name.into(), url.expose_secret().into());
             }
             Some(direct)
         }
-        (Database::Sqlite(_), Some(_)) => {
+        None if plan.direct.is_some() => {
             warn!("KUBE_AIRFLOW_DATABASE_DIRECT has no meaning for SQLite");
             None
         }
-        _ => None,
+        None => None,
     };
     let command = migrate::Command {
         program: plan.installed.script.clone(),

@@ -28,6 +28,7 @@ pub(super) async fn check(plan: &Plan, database: Option<&Database>, environment:
     let own = own(plan, environment)?;
     let role = match &plan.goal {
         Goal::Role { role, .. } => role.name(),
+        Goal::Sync { .. } => "sync",
         _ => "keys --accept",
     };
     let host = host::names().into_iter().next().unwrap_or_default();

@@ -86,13 +86,3 @@ impl fmt::Display for Problem {
         }
     }
 }
-
-/// The name of `names` that differs least from `name`, when it differs little enough to be a slip.
-pub(super) fn nearest(name: &str, names: &[&str]) -> Option<String> {
-    names
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(name, known), *known))
-        .filter(|(distance, _)| *distance <= 1 + name.len() / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known.to_owned())
-}

@@ -1,9 +1,9 @@
 //! One line of a template: values in, and the checks that the reader of the file gets them back.
 
-use super::error::nearest;
 use super::scan::{Piece, pieces};
 use super::{Format, Problem, Value};
 use crate::ini::is_space;
+use crate::words::nearest;
 
 /// The rendered line; `fail` is told the column, the name and the problem of each mistake.
 pub(super) fn render(
