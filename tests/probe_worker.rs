@@ -307,10 +307,12 @@ fn many_pings_leave_no_queue_and_no_connection() {
     let mut fake = fake(&broker);
     fake.start(&["worker"]);
     let worker = Worker::start(&broker, &format!("celery@{}", hostname()));
+    let processes = fake.processes();
     for _ in 0..1000 {
         let (up, line) = fake.probe(&["liveness"]);
         assert!(up, "{line}");
     }
+    assert_eq!(fake.processes(), processes);
     let children: Vec<_> = (0..50).map(|_| fake.probe_later(&["readiness"])).collect();
     for child in children {
         let (up, line) = asleep::answer(&child.wait_with_output().unwrap());
