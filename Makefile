@@ -39,7 +39,7 @@ build: ## the static release binary for x86_64
 build-aarch64: ## the static release binary for aarch64, from any machine
 	@scripts/build-aarch64
 
-bench: ## what the entrypoint costs, against `airflow db check` and `check-migrations`
+bench: ## what the entrypoint and the probes cost, against Airflow's own commands; writes docs/probe-cost.*
 	@scripts/bench
 
 lock: ## resolves requirements/*.in anew (AIRFLOW_VERSION=3.3.2 for one Airflow)

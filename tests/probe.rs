@@ -352,10 +352,13 @@ fn a_thousand_probes_leave_nothing_and_fifty_at_once_all_answer() {
         names.sort();
         names
     };
+    let processes = fake.processes();
+    assert_eq!(processes.len(), 2, "the init and the role: {processes:?}");
     for _ in 0..1000 {
         let (up, line) = fake.probe(&["liveness"]);
         assert!(up, "{line}");
     }
+    assert_eq!(fake.processes(), processes);
     assert_eq!(files(&fake), ["init.json", "scheduler-probes.json", "scheduler.json"]);
     let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", database.name);
     eventually("no session is left", || postgres::server().sql("postgres", &sessions) == "0");

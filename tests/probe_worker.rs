@@ -161,9 +161,16 @@ fn a_worker_is_pinged_by_its_name_alone() {
     // Both are sent at once.
     methods[..2].sort();
     assert_eq!(methods, ["active_queues", "ping", "ping", "ping"]);
-    // A fan-out reaches everybody; the destination is one, in a list.
+    assert_eq!(other.methods(), Vec::<String>::new(), "a thousand workers would wake up for each probe of one");
+
+    // A user who may not write to the default exchange asks as Celery does; the destination is one, in a list.
+    let write = "^(?!amq\\.default$).*";
+    rabbitmq::server().control(&["set_permissions", "-p", &broker.vhost, rabbitmq::LOGIN, ".*", write, ".*"]);
+    expect(&fake, "UUU", &format!("{node} answered a ping in"));
+    eventually("the other worker is sent the requests as well", || other.asked.lock().unwrap().len() >= 4);
     let seen = other.asked.lock().unwrap().clone();
     assert!(seen.iter().all(|request| request["destination"] == json!([node])), "{seen:?}");
+    rabbitmq::server().control(&["set_permissions", "-p", &broker.vhost, rabbitmq::LOGIN, ".*", ".*", ".*"]);
 
     worker.is_silent_to("ping");
     let (up, line) = fake.probe(&["liveness", "--timeout", "3s"]);
@@ -300,10 +307,12 @@ fn many_pings_leave_no_queue_and_no_connection() {
     let mut fake = fake(&broker);
     fake.start(&["worker"]);
     let worker = Worker::start(&broker, &format!("celery@{}", hostname()));
+    let processes = fake.processes();
     for _ in 0..1000 {
         let (up, line) = fake.probe(&["liveness"]);
         assert!(up, "{line}");
     }
+    assert_eq!(fake.processes(), processes);
     let children: Vec<_> = (0..50).map(|_| fake.probe_later(&["readiness"])).collect();
     for child in children {
         let (up, line) = asleep::answer(&child.wait_with_output().unwrap());

@@ -1,5 +1,6 @@
 //! Control messages to a Celery worker, as kombu's mailbox sends them (`kombu/pidbox.py`; the same on the wire from 4.6 to
-//! 5.7): a request into the fanout exchange `celery.pidbox`, which every worker reads and only the named one answers.
+//! 5.7), but straight into the worker's own queue. Celery's way is the fanout exchange `celery.pidbox`: every worker is sent
+//! every request, so that a thousand workers that are asked by their probes would read a thousand times as much.
 
 use super::amqp;
 use super::{Failure, GOODBYE};
@@ -18,7 +19,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Where requests go.
+/// The exchange that Celery sends requests to, and the end of the name of each worker's queue behind it.
 const REQUESTS: &str = "celery.pidbox";
 /// Where answers come from.
 const REPLIES: &str = "reply.celery.pidbox";
@@ -32,6 +33,8 @@ pub struct Mailbox<'a> {
     /// Routing key of the answers.
     address: String,
     node: &'a str,
+    /// Not over the fanout exchange.
+    direct: bool,
     until: Instant,
 }
 
@@ -53,7 +56,9 @@ impl<'a> Mailbox<'a> {
         let connection = amqp::connect(broker, until).await?;
         let address = uuid();
         match timeout_at(until, subscribe(&connection, &address)).await {
-            Ok(Ok((channel, replies))) => Ok(Self { broker, connection, channel, replies, address, node, until }),
+            Ok(Ok((channel, replies))) => {
+                Ok(Self { broker, connection, channel, replies, address, node, direct: true, until })
+            }
             Ok(Err(error)) => {
                 goodbye(&connection).await;
                 Err(amqp::failure(broker, &error))
@@ -67,7 +72,12 @@ impl<'a> Mailbox<'a> {
     /// # Errors
     /// The broker cannot be asked.
     pub async fn is_connected(&self) -> Result<bool, Failure> {
-        Ok(self.depth(&format!("{}.{REQUESTS}", self.node)).await?.is_some_and(|depth| depth.consumers > 0))
+        Ok(self.depth(&self.queue()).await?.is_some_and(|depth| depth.consumers > 0))
+    }
+
+    /// The queue that the worker reads requests from.
+    fn queue(&self) -> String {
+        format!("{}.{REQUESTS}", self.node)
     }
 
     /// What is in a queue; `None` when there is no such queue.
@@ -83,6 +93,26 @@ impl<'a> Mailbox<'a> {
     /// # Errors
     /// The broker does not take the messages.
     pub async fn ask<const N: usize>(
+        &mut self,
+        methods: [&str; N],
+        until: Instant,
+    ) -> Result<[Option<Value>; N], Failure> {
+        let answers = self.ask_once(methods, until).await;
+        if answers.is_ok() || !self.direct || self.channel.status().connected() {
+            return answers;
+        }
+        // A user who may not write to the default exchange: the broker has closed the channel. Celery's way is left.
+        self.direct = false;
+        self.address = uuid();
+        match timeout_at(self.until, subscribe(&self.connection, &self.address)).await {
+            Ok(Ok((channel, replies))) => (self.channel, self.replies) = (channel, replies),
+            Ok(Err(error)) => return Err(amqp::failure(self.broker, &error)),
+            Err(_) => return Err(amqp::silent(&amqp::name(self.broker))),
+        }
+        self.ask_once(methods, until).await
+    }
+
+    async fn ask_once<const N: usize>(
         &mut self,
         methods: [&str; N],
         until: Instant,
@@ -140,7 +170,9 @@ impl<'a> Mailbox<'a> {
         });
         let body = body.to_string();
         let options = BasicPublishOptions::default();
-        self.channel.basic_publish(REQUESTS.into(), "".into(), options, body.as_bytes(), properties).await?;
+        let (exchange, key) =
+            if self.direct { (String::new(), self.queue()) } else { (REQUESTS.into(), String::new()) };
+        self.channel.basic_publish(exchange.into(), key.into(), options, body.as_bytes(), properties).await?;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::signals::{self, Signal};
 use nix::libc;
-use rustix::fd::{FromRawFd, OwnedFd, RawFd};
+use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -170,4 +170,11 @@ pub(crate) fn inherited(fd: RawFd) -> OwnedFd {
     // SAFETY: PID 1 opened the descriptor for this process and says its number on the command line; nothing here has
     // touched it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Another handle of a socket that a library holds, by its number; an error if it is closed, or no socket of ours.
+#[expect(unsafe_code, reason = "the library has opened the descriptor and shows it to nobody")]
+pub(crate) fn same_socket(fd: RawFd) -> std::io::Result<OwnedFd> {
+    // SAFETY: borrowed for one `fcntl(F_DUPFD_CLOEXEC)`, which refuses a number that is not open.
+    unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()
 }

@@ -62,6 +62,19 @@ impl Fake {
         self.folder.path().join(name)
     }
 
+    /// Every process that was started with its settings: the init, the role, and probes that run.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let entry = format!("HOME={}", self.path(".").display());
+        let bears = |pid: &i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|one| one == entry.as_bytes())
+        };
+        let names = fs::read_dir("/proc").unwrap().filter_map(|one| one.unwrap().file_name().into_string().ok());
+        let mut found: Vec<i32> = names.filter_map(|name| name.parse().ok()).filter(bears).collect();
+        found.sort_unstable();
+        found
+    }
+
     /// Sets a variable for the init and for probes that come later.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());

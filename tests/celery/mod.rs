@@ -3,8 +3,12 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use crate::common::{NASTY, postgres, rabbitmq};
+use crate::common::{self, NASTY, postgres, rabbitmq};
 use crate::stack::line::Line;
+use kube_airflow_init::broker::Broker;
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use secrecy::{ExposeSecret as _, SecretString};
 use std::path::Path;
 
 /// A deployment with services, keys and ports of its own.
@@ -65,4 +69,24 @@ impl Celery {
     pub(crate) fn query(&self, sql: &str) -> String {
         postgres::server().sql(&self.database, sql)
     }
+}
+
+/// Puts a message into the queue `default` of a virtual host. A worker that takes it finds that it is no task.
+pub(crate) fn message(vhost: &str) {
+    let broker = Broker {
+        host: "127.0.0.1".into(),
+        port: rabbitmq::server().port,
+        user: rabbitmq::LOGIN.into(),
+        password: SecretString::from(NASTY),
+        vhost: vhost.to_owned(),
+        tls: None,
+    };
+    common::block_on(async {
+        let url = broker.to_url();
+        let connection = Connection::connect(url.expose_secret(), ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        channel.basic_publish("".into(), "default".into(), options, b"{}", properties).await.unwrap();
+        connection.close(200, "Goodbye".into()).await.unwrap();
+    });
 }

@@ -34,12 +34,16 @@ pub const NASTY: &str = "p@ss:/?#[]%$ \"'\\{{ X }}=&+;Ωß→ end";
 const START: Duration = Duration::from_secs(90);
 
 /// Ends a server when the pipe from the test process closes: statics are not dropped, and a test may be killed.
-/// Arguments: signal, folder to remove, command.
+/// A line in the pipe starts a server that has ended once more. Arguments: signal, folder to remove, command.
 const WATCHDOG: &str = r#"
 signal=$1; folder=$2; shift 2
 "$@" </dev/null &
 server=$!
-cat >/dev/null
+while read -r _; do
+    wait "$server"
+    "$@" </dev/null &
+    server=$!
+done
 exec setsid sh -c '
     kill -s "$1" "$2" 2>/dev/null
     tries=0
@@ -77,6 +81,16 @@ impl Server {
             .expect("sh");
         let pipe = watchdog.stdin.take();
         Self { folder: folder.to_owned(), watchdog, pipe }
+    }
+
+    /// Starts it once more with the same folder, as soon as it has ended.
+    pub fn again(&self) {
+        self.pipe.as_ref().unwrap().write_all(b"again\n").unwrap();
+    }
+
+    /// The process that looks after it; the server and all its processes are below.
+    pub fn watchdog(&self) -> i32 {
+        self.watchdog.id().cast_signed()
     }
 
     /// Waits until `ready` says so.

@@ -146,6 +146,16 @@ impl Stack {
         status
     }
 
+    /// Inits that have ended although nobody asked them to, each only once.
+    pub(crate) fn ended_by_themselves(&mut self) -> Vec<(String, ExitStatus)> {
+        let mut ended = Vec::new();
+        for init in self.inits.iter_mut().filter(|init| init.status.is_none()) {
+            init.status = init.child.try_wait().unwrap();
+            ended.extend(init.status.map(|status| (init.name.clone(), status)));
+        }
+        ended
+    }
+
     /// Fails the test at once when an init has ended although nobody asked it to.
     pub(crate) fn all_running(&mut self) {
         for init in &mut self.inits {

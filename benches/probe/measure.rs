@@ -1,0 +1,141 @@
+//! What one process costs: its own figures, and what it adds to the servers' CPU time.
+
+use crate::common::{pause, postgres, rabbitmq};
+use crate::stack::process::{command_line, descendants};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Kernel ticks a second in /proc, the same on every Linux machine that this runs on.
+const TICKS: f64 = 100.0;
+/// How long the servers are watched without probes.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Everything that was measured of one command.
+#[derive(Default)]
+pub(crate) struct Cost {
+    /// Wall time and CPU time in milliseconds, peak memory in MiB.
+    runs: Vec<[f64; 3]>,
+    /// Milliseconds of Postgres' CPU that one run adds.
+    pub(crate) postgres: f64,
+    /// The same of RabbitMQ.
+    pub(crate) rabbitmq: f64,
+}
+
+/// Milliseconds of CPU that the servers have used.
+#[derive(Clone, Copy)]
+pub(crate) struct Used {
+    postgres: f64,
+    rabbitmq: f64,
+}
+
+/// Where the servers' figures are.
+pub(crate) struct Servers {
+    postmaster: i32,
+    beam: i32,
+}
+
+impl Cost {
+    /// Runs a command so many times.
+    pub(crate) fn add(&mut self, times: usize, command: &dyn Fn() -> Command, servers: &Servers, idle: &Used) {
+        let (before, begun) = (servers.used(), Instant::now());
+        let already = self.runs.len();
+        for _ in 0..times {
+            self.runs.push(run(&command()));
+        }
+        // A backend is counted once it has been reaped.
+        while begun.elapsed() < Duration::from_millis(500) {
+            pause();
+        }
+        let (after, seconds) = (servers.used(), begun.elapsed().as_secs_f64());
+        let mean = |sum: f64, before: f64, after: f64, idle: f64| {
+            #[allow(clippy::cast_precision_loss, reason = "a few hundred runs")]
+            let (already, all) = (already as f64, self.runs.len() as f64);
+            (sum * already + after - before - idle * seconds) / all
+        };
+        let postgres = mean(self.postgres, before.postgres, after.postgres, idle.postgres);
+        let rabbitmq = mean(self.rabbitmq, before.rabbitmq, after.rabbitmq, idle.rabbitmq);
+        (self.postgres, self.rabbitmq) = (postgres, rabbitmq);
+    }
+
+    /// Wall time and CPU time in milliseconds, peak memory in MiB.
+    pub(crate) fn medians(&self) -> (f64, f64, f64) {
+        let [wall, cpu, memory] = [0, 1, 2].map(|at| {
+            let mut all: Vec<f64> = self.runs.iter().map(|run| run[at]).collect();
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        });
+        (wall, cpu, memory)
+    }
+}
+
+impl Servers {
+    pub(crate) fn find() -> Self {
+        let postgres = &postgres::server().server;
+        let file = std::fs::read_to_string(postgres.folder.join("data/postmaster.pid")).unwrap();
+        let beam = descendants(rabbitmq::server().server.watchdog(), &[]);
+        Self {
+            postmaster: file.lines().next().unwrap().trim().parse().unwrap(),
+            beam: beam.into_iter().find(|pid| command_line(*pid).contains("beam.smp")).unwrap(),
+        }
+    }
+
+    fn used(&self) -> Used {
+        let field = |pid: i32, numbers: [usize; 2]| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            // From the third field on; see proc(5).
+            let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+            numbers.iter().map(|number| fields[number - 3].parse::<f64>().unwrap()).sum::<f64>() * 1000.0 / TICKS
+        };
+        // Backends are children that end; RabbitMQ is one process.
+        Used { postgres: field(self.postmaster, [16, 17]), rabbitmq: field(self.beam, [14, 15]) }
+    }
+
+    /// Milliseconds a second without probes: scheduler and worker use the servers too.
+    pub(crate) fn idle(&self) -> Used {
+        let (before, begun) = (self.used(), Instant::now());
+        while begun.elapsed() < IDLE {
+            pause();
+        }
+        let (after, seconds) = (self.used(), begun.elapsed().as_secs_f64());
+        Used {
+            postgres: (after.postgres - before.postgres) / seconds,
+            rabbitmq: (after.rabbitmq - before.rabbitmq) / seconds,
+        }
+    }
+}
+
+/// The same program, words and variables; of a command that was made with an empty environment.
+pub(crate) fn copied(command: &Command) -> Command {
+    let mut copy = Command::new(command.get_program());
+    copy.args(command.get_args()).env_clear();
+    copy.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    copy
+}
+
+/// Runs a command below a small process of our own, whose only child it is: so its peak of memory can be told.
+fn run(command: &Command) -> [f64; 3] {
+    let mut small = Command::new(std::env::current_exe().unwrap());
+    small.arg("measure").arg(command.get_program()).args(command.get_args()).env_clear();
+    small.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = small.output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?} failed: {said}{errors}");
+    let last: Vec<f64> = said.lines().last().unwrap().split(' ').map(|number| number.parse().unwrap()).collect();
+    last.try_into().unwrap()
+}
+
+/// Runs the command that the words are, and tells its figures in the last line.
+pub(crate) fn one(words: &[OsString]) {
+    let begun = Instant::now();
+    let status = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).status().unwrap();
+    let wall = begun.elapsed().as_secs_f64() * 1000.0;
+    assert!(status.success(), "{status}");
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    let spent = usage.user_time() + usage.system_time();
+    #[allow(clippy::cast_precision_loss, reason = "seconds and mebibytes")]
+    let (cpu, memory) = (spent.num_microseconds() as f64 / 1000.0, usage.max_rss() as f64 / 1024.0);
+    println!("{wall} {cpu} {memory}");
+}
