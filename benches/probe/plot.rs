@@ -30,8 +30,14 @@ pub(crate) fn svg(groups: &[Group]) -> String {
     let mut y = 4.0;
     for group in groups {
         let most = group.bars.iter().map(|bar| bar.value).fold(10.0, f64::max).log10().ceil();
-        writeln!(body, "<text class=\"title\" x=\"0\" y=\"{:.0}\">{} ({})</text>", y + 14.0, group.title, group.unit)
-            .unwrap();
+        writeln!(
+            body,
+            "<text class=\"title\" x=\"0\" y=\"{:.0}\">{} ({}, logarithmic)</text>",
+            y + 14.0,
+            group.title,
+            group.unit
+        )
+        .unwrap();
         let top = y + HEAD - 6.0;
         let bottom = top + STEP * f64::from(u32::try_from(group.bars.len()).unwrap());
         let scale = (WIDTH - LEFT - RIGHT) / most;

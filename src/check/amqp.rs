@@ -118,7 +118,8 @@ fn uri(broker: &Broker) -> AMQPUri {
             port: broker.port,
         },
         vhost: broker.vhost.clone(),
-        query: AMQPQueryString::default(),
+        // lapin takes room for 64 frames, which are 128 KiB each where the broker has its way; it may be 8 KiB at least.
+        query: AMQPQueryString { frame_max: Some(8192), ..AMQPQueryString::default() },
     }
 }
 

@@ -66,17 +66,15 @@ pub(crate) async fn connect(postgres: &Postgres, until: Instant) -> Result<PgCon
 /// writes twice in a row, and so waits twice for the server's delayed acknowledgement, 40 ms each time.
 async fn promptly<F: Future>(connecting: F, tls: bool) -> F::Output {
     let mut connecting = pin!(connecting);
-    let mut known = if tls { sockets() } else { Vec::new() };
+    let before = if tls { sockets() } else { Vec::new() };
+    let mut done = !tls;
     poll_fn(|context| {
         let polled = connecting.as_mut().poll(context);
-        if tls && polled.is_pending() {
-            for socket in sockets() {
-                if !known.contains(&socket) {
-                    known.push(socket);
-                    // Slower is all that it is without.
-                    let same = same_socket(socket).map(TcpStream::from);
-                    let _ = same.and_then(|same| same.set_nodelay(true));
-                }
+        if !done && polled.is_pending() {
+            for socket in sockets().into_iter().filter(|socket| !before.contains(socket)) {
+                // Slower is all that it is without. A name server's socket knows no such thing.
+                let same = same_socket(socket).map(TcpStream::from);
+                done |= same.and_then(|same| same.set_nodelay(true)).is_ok();
             }
         }
         polled

@@ -43,16 +43,15 @@ impl Drop for Stopped {
     }
 }
 
-/// A transaction that keeps everybody else from some tables until it is dropped.
+/// A transaction whose locks keep everybody else waiting until it is dropped.
 pub(crate) struct Locked(Child);
 
-pub(crate) fn locked(database: &str, tables: &[&str]) -> Locked {
+pub(crate) fn locked(database: &str, lock: &str) -> Locked {
     let server = postgres::server();
     let mut psql = Command::new(program("psql"));
     psql.args(["-X", "-q", "-U", "postgres", "-d", database, "-p", &server.port.to_string()]);
     psql.arg("-h").arg(&server.server.folder);
-    let tables = tables.join(", ");
-    psql.args(["-c", &format!("BEGIN; LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3600);")]);
+    psql.args(["-c", &format!("BEGIN; LOCK TABLE {lock}; SELECT pg_sleep(3600);")]);
     Locked(psql.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 

@@ -31,8 +31,8 @@ pub(crate) struct Line {
     run: &'static str,
     /// The table in which a DAG that may be triggered turns up.
     pub(crate) known: &'static str,
-    /// Tables without which the loops of the scheduler, the triggerer and the dag-processor stand still.
-    pub(crate) loops: &'static [&'static str],
+    /// A lock that lets the loops of the scheduler, the triggerer and the dag-processor stand still, and no others.
+    pub(crate) loops: &'static str,
     /// Names of the keys that pods share, as Airflow is given them.
     pub(crate) keys: &'static [&'static str],
     /// The options that set the ports of the UI, of the worker's and of the triggerer's log server.
@@ -55,7 +55,8 @@ pub(crate) static ONE: Line = Line {
     backfill: "backfill one_week -s 2024-01-01 -e 2024-01-02",
     run: "--run_id",
     known: "dag",
-    loops: &["dag_run"],
+    // Without a run the loop needs nothing else; probes may read.
+    loops: "job IN EXCLUSIVE MODE",
     keys: &["AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__WEBSERVER__SECRET_KEY"],
     ports: [
         "AIRFLOW__WEBSERVER__WEB_SERVER_PORT",
@@ -79,7 +80,7 @@ pub(crate) static TWO: Line = Line {
     backfill: "dags backfill one_week -s 2024-01-01 -e 2024-01-02",
     run: "--run-id",
     known: "serialized_dag",
-    loops: &["dag_run", "trigger", "dag_priority_parsing_request"],
+    loops: "dag_run, trigger, dag_priority_parsing_request IN ACCESS EXCLUSIVE MODE",
     keys: &["AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__WEBSERVER__SECRET_KEY"],
     ports: [
         "AIRFLOW__WEBSERVER__WEB_SERVER_PORT",
@@ -103,7 +104,7 @@ pub(crate) static THREE: Line = Line {
     backfill: "backfill create --dag-id one_week --from-date 2024-01-01 --to-date 2024-01-02",
     run: "--run-id",
     known: "serialized_dag",
-    loops: &["dag_run", "trigger", "dag_priority_parsing_request"],
+    loops: "dag_run, trigger, dag_priority_parsing_request IN ACCESS EXCLUSIVE MODE",
     keys: &["AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"],
     ports: [
         "AIRFLOW__API__PORT",
