@@ -11,7 +11,7 @@ PORT ?= 8080
 # What `make lock` resolves; empty means all.
 AIRFLOW_VERSION ?=
 
-.PHONY: help run test lint docs build build-aarch64 bench lock clean
+.PHONY: help run test lint docs binary binary-aarch64 build build-official publish check-dags bench bench-images lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{ printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,14 +30,31 @@ docs: ## writes the reference pages of docs/ anew
 	@cargo build --locked
 	@for page in variables exit-codes roles compatibility metrics; do target/debug/kube-airflow-init reference $$page > docs/$$page.md; done
 
-build: ## the static release binary for x86_64
+binary: ## the static release binary for x86_64
 	@scripts/rust-target $(TARGET)
 	@echo "==> building for $(TARGET) (minutes the first time)" >&2
 	@cargo build --locked --release --target $(TARGET) --bin kube-airflow-init
 	@scripts/check-binary target/$(TARGET)/release/kube-airflow-init x86_64
 
-build-aarch64: ## the static release binary for aarch64, from any machine
-	@scripts/build-aarch64
+binary-aarch64: ## the static release binary for aarch64, from any machine
+	@scripts/binary-aarch64
+
+# Their variables, such as EMBEDDED_DAGS_LOCATION, REQUIREMENTS_TXT_LOCATION, REPOSITORY, VERSION and AIRFLOW_VERSION, come from the
+# command line of make, which puts them into the environment: so a path may have spaces. docs/images.md has them all.
+build: ## the image REPOSITORY:VERSION, with the DAGs of EMBEDDED_DAGS_LOCATION and the packages of REQUIREMENTS_TXT_LOCATION
+	@docker/build
+
+build-official: ## the official image (OFFICIAL_IMAGE=...) with its entrypoint replaced
+	@docker/build official
+
+publish: ## builds the image as `make build` does, and pushes it
+	@docker/build publish
+
+check-dags: ## says whether the DAG files in DIR may be deployed (BUDGET=10 seconds each; IMAGE=... checks in that image)
+	@scripts/check-dags
+
+bench-images: ## size and cold start of the image, against a shell entrypoint under tini
+	@scripts/bench-images
 
 bench: ## what the entrypoint and the probes cost, against Airflow's own commands; writes docs/probe-cost.*
 	@scripts/bench

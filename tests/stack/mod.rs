@@ -8,7 +8,7 @@ pub(crate) mod api;
 pub(crate) mod line;
 pub(crate) mod process;
 #[path = "../skip/mod.rs"]
-mod skip;
+pub(crate) mod skip;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
