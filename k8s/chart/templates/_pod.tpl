@@ -150,9 +150,7 @@ topologySpreadConstraints:
 - {name: home, mountPath: /run/airflow}
 - {name: logs, mountPath: /run/airflow/logs}
 - {name: tmp, mountPath: /tmp}
-{{- if .Values.airflow.airflow_cfg.enable }}
 - {name: airflow-cfg, mountPath: /etc/kube-airflow/template, readOnly: true}
-{{- end }}
 {{- if .Values.persistence.enabled }}
 - {name: dags, mountPath: {{ .Values.airflow.dag_path }}, readOnly: true}
 {{- end }}
@@ -180,11 +178,9 @@ topologySpreadConstraints:
   configMap:
     name: {{ include "airflow.name" (list $top "airflow-groomer") }}
 {{- end }}
-{{- if $values.airflow.airflow_cfg.enable }}
 - name: airflow-cfg
   configMap:
     name: {{ include "airflow.name" (list $top "airflow-cfg") }}
-{{- end }}
 {{- if $values.persistence.enabled }}
 - name: dags
   persistentVolumeClaim:

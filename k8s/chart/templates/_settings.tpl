@@ -54,17 +54,15 @@ AIRFLOW__{{ $section }}__REMOTE_LOGGING: "True"
 AIRFLOW__{{ $section }}__REMOTE_BASE_LOG_FOLDER: {{ . | quote }}
 AIRFLOW__{{ $section }}__REMOTE_LOG_CONN_ID: {{ $values.logs.remote.conn_id | quote }}
 {{- end }}
-{{- if $values.airflow.airflow_cfg.enable }}
 KUBE_AIRFLOW_TEMPLATE: /etc/kube-airflow/template/airflow.cfg
-{{- end }}
 {{- range $name, $value := $values.airflow.config }}
 {{ $name }}: {{ $value | toString | quote }}
 {{- end }}
 {{- end }}
 
-{{/* The template of airflow.cfg, or nothing. */}}
+{{/* The template of airflow.cfg. Without any file, Airflow would write one of its own. */}}
 {{- define "airflow.cfg" -}}
-{{- if .Values.airflow.airflow_cfg.enable }}{{ .Values.airflow.airflow_cfg.data }}{{ end -}}
+{{ ternary .Values.airflow.airflow_cfg.data "# Every option comes from a variable." .Values.airflow.airflow_cfg.enable }}
 {{- end }}
 
 {{/* Where people find the UI. */}}
