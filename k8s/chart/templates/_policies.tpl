@@ -24,6 +24,8 @@
 {{- range $edge := .Files.Get "tables/connections.yaml" | fromYamlArray }}
 {{- if and (has $executor (get $edge "executors" | default (list $executor))) (has $line (get $edge "lines" | default (list $line))) }}
 {{- $rule := dict "ports" (include "airflow.tcp" (get $ports $edge.to) | fromYamlArray) }}
+{{- /* Behind a pooler, the server itself is asked as well. */ -}}
+{{- if and (eq $edge.to "postgres") $values.postgres.direct }}{{ $rule = dict "ports" (concat $rule.ports (include "airflow.tcp" (splitList ":" $values.postgres.direct | last) | fromYamlArray)) }}{{ end }}
 {{- $target := get $policies $edge.to }}
 {{- range $from := $edge.from }}
 {{- with get $policies $from }}
