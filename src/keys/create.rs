@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-/// Where the kubelet puts the token of a pod's ServiceAccount.
+/// Where the kubelet puts the token of a pod's `ServiceAccount`.
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// How long the API server may be away: a pod's network may come a little after its first process.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How much of a refusal is told.
@@ -157,7 +157,9 @@ fn post(agent: &ureq::Agent, url: &str, token: &str, body: &str) -> Answer {
         Ok(answer) => answer,
         Err(ureq::Error::Rustls(error)) => return Answer::BadTls(error.to_string()),
         // A certificate that does not fit comes as the input or output error that it interrupts.
-        Err(ureq::Error::Io(error)) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+        Err(ureq::Error::Io(error))
+            if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>) =>
+        {
             return Answer::BadTls(error.to_string());
         }
         Err(error) => return Answer::Later(error.to_string()),

@@ -51,7 +51,7 @@ fn only_the_nodeport_example_opens_ports_of_the_nodes() {
             let kind = text(&service["spec"]["type"]);
             assert_eq!(
                 kind == "NodePort",
-                render.name == "nodeport.yaml" && kind != "",
+                render.name == "nodeport.yaml" && !kind.is_empty(),
                 "{} {}",
                 render.name,
                 service["metadata"]["name"]

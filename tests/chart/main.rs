@@ -23,6 +23,7 @@ mod services;
 mod settings;
 mod values;
 mod variables;
+mod verbs;
 mod volumes;
 
 use render::Render;

@@ -1,4 +1,4 @@
-//! NetworkPolicies against what the roles really connect to: rule by rule, and by asking who reaches whom.
+//! Network policies against what the roles really connect to: rule by rule, and by asking who reaches whom.
 
 use crate::facts::{bundled, connections, runs_tasks};
 use crate::pods::same;

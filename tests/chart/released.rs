@@ -72,7 +72,7 @@ fn the_objects_are_valid_from_1_29_to_1_37() {
     let unknown = r#"{"apiVersion":"example.com/v1","kind":"Airflow","metadata":{"name":"a"}}"#;
     for version in ["1.29", "1.37"] {
         let check = |path: &std::path::Path| {
-            let location = format!("{}/{version}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json", schemas);
+            let location = format!("{schemas}/{version}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json");
             let output = Command::new(&kubeconform)
                 .args(["-summary", "-schema-location", &location])
                 .arg(path)

@@ -23,7 +23,7 @@ pub(crate) struct Render {
 /// A pod of a workload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pod<'a> {
-    /// The Deployment, StatefulSet or Job.
+    /// The Deployment, Job or the like.
     pub(crate) owner: &'a Value,
     pub(crate) component: &'a str,
     pub(crate) template: &'a Value,
@@ -99,7 +99,7 @@ impl Render {
         if self.release == "airflow" { part.to_owned() } else { format!("{}-{part}", self.release) }
     }
 
-    /// What the ConfigMap of all Airflow pods says.
+    /// What the map of all Airflow pods says.
     pub(crate) fn settings(&self) -> &Value {
         let name = self.part("airflow-settings");
         &self.named("ConfigMap", &name).unwrap_or_else(|| panic!("{}: no ConfigMap {name}", self.name))["data"]

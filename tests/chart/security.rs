@@ -97,10 +97,10 @@ pub(crate) fn rights_are_the_least(render: &Render, mistakes: &mut Vec<String>) 
         mistakes.extend(render.of(kind).map(|object| format!("{kind} {}", object["metadata"]["name"])));
     }
     for (name, namespace, rules, subjects) in wanted {
-        let role = render.named("Role", &name).unwrap_or(&Value::Null);
+        let granted = render.named("Role", &name).unwrap_or(&Value::Null);
         let binding = render.named("RoleBinding", &name).unwrap_or(&Value::Null);
-        same(mistakes, &format!("Role {name}"), &role["rules"], &rules);
-        for object in [role, binding] {
+        same(mistakes, &format!("Role {name}"), &granted["rules"], &rules);
+        for object in [granted, binding] {
             same(mistakes, &format!("namespace of {name}"), &object["metadata"]["namespace"], &namespace);
         }
         let reference = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name });

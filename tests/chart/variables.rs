@@ -1,4 +1,4 @@
-//! What the Airflow pods are told by variables of their own: references to Secrets, and the ConfigMap of all.
+//! What the Airflow pods are told by variables of their own: references to Secrets, and the map of all.
 
 use crate::pods::same;
 use crate::render::{Render, list, text};
