@@ -272,13 +272,9 @@ fn role(name: &str) -> Result<Role, String> {
     })
 }
 
-/// The name of a Kubernetes object.
 fn object_name(text: &str) -> Result<String, String> {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let good = text.len() <= 253 && text.chars().all(inner) && text.starts_with(end) && text.ends_with(end);
-    good.then(|| text.to_owned())
-        .ok_or_else(|| "write lower-case letters, digits, `-` and `.`, as in `airflow-keys`".to_owned())
+    let wrong = || "write lower-case letters, digits, `-` and `.`, as in `airflow-keys`".to_owned();
+    words::is_object_name(text).then(|| text.to_owned()).ok_or_else(wrong)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -11,6 +11,7 @@ mod skip;
 
 mod examples;
 mod facts;
+mod groomer;
 mod mixes;
 mod mutation;
 mod names;

@@ -32,7 +32,7 @@ fn the_verbs_run_what_they_ran() {
             ["-n", verb, "WORKERS=3", "IMAGE=registry.example.com/airflow:1", "VALUES=my.yaml", "NAMESPACE=data"];
         let output = make(&words);
         assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
-        text += &format!("# make {verb}\n{}\n", String::from_utf8(output.stdout).unwrap());
+        text.extend(["# make ", verb, "\n", &String::from_utf8(output.stdout).unwrap(), "\n"]);
     }
     let path = format!("{ROOT}/tests/chart/make.txt");
     if std::env::var_os("KUBE_AIRFLOW_WRITE").is_some() {
