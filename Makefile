@@ -65,3 +65,5 @@ lock: ## resolves requirements/*.in anew (AIRFLOW_VERSION=3.3.2 for one Airflow)
 clean: ## removes build results and the data of `make run`; the cache folder stays
 	@cargo clean
 	@rm -rf .run
+
+include k8s/kubernetes.mk

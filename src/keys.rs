@@ -2,6 +2,7 @@
 //!
 //! Only for one machine: keys that several pods must share are never invented.
 
+pub mod create;
 pub mod fingerprint;
 pub mod fresh;
 pub mod ledger;

@@ -17,6 +17,13 @@ pub fn duration(text: &str) -> Option<Duration> {
     (duration <= Duration::from_hours(366 * 24)).then_some(duration)
 }
 
+/// Whether a Kubernetes object may have this name.
+pub fn is_object_name(text: &str) -> bool {
+    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let inner = |c: char| end(c) || "-.".contains(c);
+    text.len() <= 253 && text.chars().all(inner) && text.starts_with(end) && text.ends_with(end)
+}
+
 /// Seconds since 1970, by the clock that Airflow writes its heartbeats with.
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())

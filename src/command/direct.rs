@@ -6,7 +6,7 @@ use crate::cli::{self, Cli, Format, Verb};
 use crate::env::{self, Vars};
 use crate::exit::Code;
 use crate::files;
-use crate::keys::fresh;
+use crate::keys::{create, fresh};
 use crate::plan::{self, Goal};
 use crate::prepare;
 use crate::probe::{self, Verdict};
@@ -17,7 +17,7 @@ use secrecy::ExposeSecret;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
-use tracing::error;
+use tracing::{error, info};
 
 pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
     match verb {
@@ -25,8 +25,9 @@ pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
         Verb::Plan(plan) => self::plan(plan, vars),
         Verb::Probe(probe) => self::probe(&probe, vars),
         Verb::Version => version(vars),
+        Verb::Keys(cli::Keys { create_secret: Some(name), .. }) => create_secret(&name, vars),
         Verb::Keys(keys) => {
-            let text = fresh::fresh(keys.format).map_err(|error| {
+            let text = fresh::fresh(keys.format, keys.passwords).map_err(|error| {
                 error!("no random numbers: {error}");
                 Code::Os
             })?;
@@ -45,6 +46,19 @@ pub(super) fn run(verb: Verb, vars: &dyn Vars) -> Result<Code, Code> {
             print(&write())
         }
         _ => Err(Code::Internal),
+    }
+}
+
+fn create_secret(name: &str, vars: &dyn Vars) -> Result<Code, Code> {
+    match create::secret(name, vars) {
+        Ok(said) => {
+            info!("{said}");
+            Ok(Code::Success)
+        }
+        Err(error) => {
+            error!("{error}");
+            Err(error.code())
+        }
     }
 }
 

@@ -1,0 +1,59 @@
+{{/* Ingress and egress rules by component, from tables/connections.yaml. */}}
+
+{{- define "airflow.policies" -}}
+{{- $top := . }}{{ $values := .Values }}{{ $line := include "airflow.line" . }}{{ $executor := $values.airflow.executor -}}
+{{- /* Who is there, at which port. Servers of your own have a port and no pods. */ -}}
+{{- $ports := dict "migrate" 0 "postgres" $values.postgres.port "rabbitmq" (include "airflow.broker_port" . | int) }}
+{{- $policies := dict "migrate" (dict "ingress" list "egress" list) }}
+{{- if not $values.postgres.host }}{{ $_ := set $policies "postgres" (dict "ingress" list "egress" list) }}{{ end }}
+{{- if and (not $values.rabbitmq.host) (eq $executor "Celery") }}{{ $_ := set $policies "rabbitmq" (dict "ingress" list "egress" list) }}{{ end }}
+{{- range $role := keys $values.roles }}
+{{- $row := include "airflow.row" (list $top $role) | fromYaml }}
+{{- if $row.present }}
+{{- $pages := list }}
+{{- range $name, $port := $row.port }}
+{{- $_ := set $ports $role $port }}
+{{- if eq $name "http" }}{{ $pages = append $pages (merge (dict "ports" (include "airflow.tcp" $port | fromYamlArray)) (ternary (dict "from" $values.network_policy.clients) dict (gt (len $values.network_policy.clients) 0))) }}{{ end }}
+{{- end }}
+{{- $world := list }}
+{{- if $row.tasks }}{{ $world = ternary (list dict) $values.network_policy.task_egress $values.network_policy.tasks_reach_anything }}{{ end }}
+{{- if and $row.tasks $values.delegation.enabled (not $values.network_policy.tasks_reach_anything) }}{{ $world = append $world (dict "ports" (include "airflow.tcp_api" . | fromYamlArray)) }}{{ end }}
+{{- $_ := set $policies $role (dict "ingress" $pages "egress" $world) }}
+{{- end }}
+{{- end }}
+{{- range $edge := .Files.Get "tables/connections.yaml" | fromYamlArray }}
+{{- if and (has $executor (get $edge "executors" | default (list $executor))) (has $line (get $edge "lines" | default (list $line))) }}
+{{- $rule := dict "ports" (include "airflow.tcp" (get $ports $edge.to) | fromYamlArray) }}
+{{- /* Behind a pooler, the server itself is asked as well. */ -}}
+{{- if and (eq $edge.to "postgres") $values.postgres.direct }}{{ $rule = dict "ports" (concat $rule.ports (include "airflow.tcp" (splitList ":" $values.postgres.direct | last) | fromYamlArray)) }}{{ end }}
+{{- $target := get $policies $edge.to }}
+{{- range $from := $edge.from }}
+{{- with get $policies $from }}
+{{- $_ := set . "egress" (append .egress (merge (ternary (dict "to" (list (include "airflow.peer" (list $top $edge.to) | fromYaml))) dict (kindIs "map" $target)) $rule)) }}
+{{- if $target }}{{ $_ := set $target "ingress" (append $target.ingress (merge (dict "from" (list (include "airflow.peer" (list $top $from) | fromYaml))) $rule)) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $name, $policy := $policies }}
+{{- if not (has $name (list "postgres" "rabbitmq")) }}{{ $_ := set $policy "egress" (append $policy.egress (dict "ports" (list (dict "port" 53 "protocol" "UDP") (dict "port" 53 "protocol" "TCP")))) }}{{ end }}
+{{- end }}
+{{- if $values.secrets.create }}{{ $_ := set $policies "keys" (dict "ingress" list "egress" (list (dict "ports" (include "airflow.tcp_api" . | fromYamlArray)))) }}{{ end }}
+{{ toYaml $policies }}
+{{- end }}
+
+{{- define "airflow.tcp" -}}
+- {port: {{ . }}, protocol: TCP}
+{{- end }}
+
+{{/* The API server: as the Service `kubernetes`, and as most clusters have it behind that. */}}
+{{- define "airflow.tcp_api" -}}
+- {port: 443, protocol: TCP}
+- {port: 6443, protocol: TCP}
+{{- end }}
+
+{{- define "airflow.peer" -}}
+podSelector:
+  matchLabels:
+    {{- include "airflow.selector" . | nindent 4 }}
+{{- end }}

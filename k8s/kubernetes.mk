@@ -1,0 +1,67 @@
+# The verbs of a deployment. They speak to the cluster and namespace of the current kubectl context, or of CONTEXT and NAMESPACE.
+
+RELEASE ?= airflow
+NAMESPACE ?=
+CONTEXT ?=
+MANIFEST ?= k8s/airflow.all.yaml
+VALUES ?=
+WORKERS ?=
+IMAGE ?=
+KUBECTL := kubectl $(if $(CONTEXT),--context $(CONTEXT)) $(if $(NAMESPACE),--namespace $(NAMESPACE))
+HELM ?= helm
+# The release `airflow` has the plain names.
+PART = $(if $(filter airflow,$(RELEASE)),,$(RELEASE)-)
+OURS = app.kubernetes.io/name=airflow,app.kubernetes.io/instance=$(RELEASE)
+
+.PHONY: create apply delete list-pods browse-web browse-flower scale helm-install set-image diagnose manifests e2e
+
+create: ## Kubernetes: everything, in one command (NAMESPACE=..., MANIFEST=...)
+	@echo "==> creating what $(MANIFEST) describes; 'make list-pods' shows how it comes up" >&2
+	@$(KUBECTL) create -f $(MANIFEST) || { echo "  fix: if it is there already, use 'make apply'" >&2; exit 1; }
+
+apply: ## Kubernetes: brings the cluster to what the manifest says
+	@echo "==> applying $(MANIFEST)" >&2
+	@$(KUBECTL) apply -f $(MANIFEST)
+
+delete: ## Kubernetes: removes everything but the data and the Secret
+	@echo "==> deleting what $(MANIFEST) describes; the volumes and the Secret airflow-keys stay" >&2
+	@$(KUBECTL) delete --ignore-not-found -f $(MANIFEST)
+	@echo "  for good: kubectl delete pvc,secret of the release, see docs/kubernetes.md" >&2
+
+list-pods: ## Kubernetes: the pods of the deployment
+	@$(KUBECTL) get pods -o wide -l $(OURS)
+
+browse-web: ## Kubernetes: the UI on http://localhost:8080 (PORT=...), until Ctrl-C
+	@echo "==> the UI: http://localhost:$(PORT)$$($(KUBECTL) get configmap $(PART)airflow-settings -o 'jsonpath={.data.AIRFLOW_URL_PREFIX}'), login:" >&2
+	@echo "    $(KUBECTL) get secret $(PART)airflow-keys -o go-template='{{.data.ADMIN_PASSWORD | base64decode}}'" >&2
+	@$(KUBECTL) port-forward service/$(PART)webserver $(PORT):8080
+
+browse-flower: ## Kubernetes: flower on http://localhost:5555/flower, until Ctrl-C
+	@echo "==> flower: http://localhost:5555$$($(KUBECTL) get configmap $(PART)airflow-settings -o 'jsonpath={.data.FLOWER_URL_PREFIX}'), with the login of the UI" >&2
+	@$(KUBECTL) port-forward service/$(PART)flower 5555:5555
+
+scale: ## Kubernetes: the number of workers (WORKERS=3); one that goes ends its tasks first
+	@[ -n "$(WORKERS)" ] || { echo "error: WORKERS is not set" >&2; echo "  fix: make scale WORKERS=3" >&2; exit 2; }
+	@echo "==> $(WORKERS) workers; the next 'apply' or 'helm upgrade' brings back the number of the manifest" >&2
+	@$(KUBECTL) scale statefulset/$(PART)worker --replicas=$(WORKERS)
+
+helm-install: ## Kubernetes: installs or upgrades the chart (RELEASE=airflow VALUES=my.yaml)
+	@command -v $(HELM) >/dev/null || { echo "error: there is no helm" >&2; echo "  fix: HELM=\$$(scripts/tool helm), or 'make create' without it" >&2; exit 1; }
+	@echo "==> release $(RELEASE) from k8s/chart $(if $(VALUES),with $(VALUES))" >&2
+	@$(HELM) upgrade --install $(RELEASE) k8s/chart $(if $(CONTEXT),--kube-context $(CONTEXT)) $(if $(NAMESPACE),--namespace $(NAMESPACE) --create-namespace) $(if $(VALUES),--values $(VALUES))
+
+set-image: ## Kubernetes: another image for all Airflow pods (IMAGE=registry/airflow:tag)
+	@[ -n "$(IMAGE)" ] || { echo "error: IMAGE is not set" >&2; echo "  fix: make set-image IMAGE=registry.example.com/airflow:2026-03-01" >&2; exit 2; }
+	@echo "==> $(IMAGE) for all roles; another version of Airflow wants its migration, and so 'make helm-install'" >&2
+	@$(KUBECTL) get deployments,statefulsets -l '$(OURS),app.kubernetes.io/component notin (postgres,rabbitmq)' -o name | while read -r workload; do \
+		$(KUBECTL) set image "$$workload" "$${workload##*/$(PART)}=$(IMAGE)" $$($(KUBECTL) get "$$workload" -o 'jsonpath={.spec.template.spec.initContainers[*].name}' | sed 's|groomer|groomer=$(IMAGE)|'); done
+
+diagnose: ## Kubernetes: pods, last words, warnings, and what each role says of itself
+	@scripts/kube-diagnose "$(OURS)" $(KUBECTL)
+
+manifests: ## writes k8s/airflow.all.yaml and docs/values.md anew from the chart
+	@scripts/render-manifests
+	@scripts/values-table
+
+e2e: ## the manifests on the cluster of the current kubectl context (KIND=1: on a kind cluster of its own)
+	@KIND=$(KIND) scripts/e2e

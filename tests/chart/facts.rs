@@ -1,0 +1,100 @@
+//! What the checks know by themselves: roles and ports from the program's own table, and the connections between pods.
+
+use crate::render::Render;
+use kube_airflow_init::airflow::role::Role;
+use kube_airflow_init::airflow::table::{self, Need, Spec};
+use kube_airflow_init::airflow::version::Version;
+use std::collections::BTreeSet;
+
+/// The version of a render.
+pub(crate) fn version(render: &Render) -> Version {
+    let mut numbers = render.version().split('.').map(|number| number.parse().unwrap());
+    Version::new(numbers.next().unwrap(), numbers.next().unwrap(), numbers.next().unwrap())
+}
+
+/// The roles that must be there, with what the program knows of them.
+pub(crate) fn roles(render: &Render) -> Vec<(Role, &'static Spec)> {
+    let wanted = |role: Role| {
+        let enabled = &render.values["roles"][role.name()]["enabled"];
+        match role {
+            Role::Standalone => false,
+            Role::Worker => render.celery(),
+            Role::Flower => render.celery() && *enabled != false,
+            // Until Airflow 3 it is a choice.
+            Role::DagProcessor => enabled.as_bool().unwrap_or(render.line() == "3"),
+            _ => *enabled != false,
+        }
+    };
+    let known = Role::ALL.into_iter().filter(|role| wanted(*role));
+    known.filter_map(|role| Some((role, table::spec(role, version(render)).ok()?))).collect()
+}
+
+/// Whether the pods of a role have names of their own in the DNS, because somebody reads logs from them.
+pub(crate) fn stateful(render: &Render, role: Role) -> bool {
+    match role {
+        Role::Worker | Role::Triggerer => true,
+        Role::Scheduler => !render.celery(),
+        _ => false,
+    }
+}
+
+/// Whether a role runs tasks.
+pub(crate) fn runs_tasks(render: &Render, role: Role) -> bool {
+    role == if render.celery() { Role::Worker } else { Role::Scheduler }
+}
+
+/// The port of a role in this render, under its name.
+pub(crate) fn port(render: &Render, role: Role, spec: &Spec) -> Option<(&'static str, u16)> {
+    match role {
+        // The scheduler serves the logs of the LocalExecutor's tasks, as a worker does.
+        Role::Scheduler => stateful(render, role).then_some(("logs", 8793)),
+        _ => spec.port.map(|port| (if stateful(render, role) { "logs" } else { "http" }, port.default)),
+    }
+}
+
+pub(crate) fn bundled(render: &Render, service: &str) -> bool {
+    render.values[service]["host"] == "" && (service == "postgres" || render.celery())
+}
+
+/// The port of `postgres` or `rabbitmq`.
+pub(crate) fn server_port(render: &Render, service: &str) -> u16 {
+    let values = &render.values[service];
+    let tls = values["tls"]["enabled"] == true || values["tls"]["ca_secret"] != "";
+    let default = if service == "postgres" {
+        5432
+    } else if tls {
+        5671
+    } else {
+        5672
+    };
+    values["port"].as_u64().map_or(default, |port| u16::try_from(port).unwrap())
+}
+
+/// Who connects to whom: from, to, port.
+pub(crate) fn connections(render: &Render) -> BTreeSet<(String, String, u16)> {
+    let mut found = BTreeSet::new();
+    let mut add = |from: &str, to: &str, port| found.insert((from.to_owned(), to.to_owned(), port));
+    let roles = roles(render);
+    let mut needs: Vec<(&str, Vec<Need>)> =
+        roles.iter().map(|(role, spec)| (role.name(), spec.needs.to_vec())).collect();
+    // The migration waits for everything, as any command does.
+    needs.push(("migrate", vec![Need::Database, Need::Broker]));
+    for (role, needs) in needs {
+        if needs.contains(&Need::Database) {
+            add(role, "postgres", server_port(render, "postgres"));
+        }
+        // "Run" in the UI of 1.10 and 2 hands a task to the broker.
+        if render.celery() && (needs.contains(&Need::Broker) || (role == "webserver" && render.line() != "3")) {
+            add(role, "rabbitmq", server_port(render, "rabbitmq"));
+        }
+    }
+    for (role, spec) in &roles {
+        if let Some(("logs", port)) = port(render, *role, spec) {
+            add("webserver", role.name(), port);
+        }
+        if runs_tasks(render, *role) && render.line() == "3" {
+            add(role.name(), "webserver", 8080);
+        }
+    }
+    found
+}

@@ -1,0 +1,133 @@
+//! Which values are rendered: the defaults, every example, and mixes in which every two settings of two switches meet.
+
+use crate::render::{ROOT, Render, merge, read, render};
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+/// Switches, each with its settings.
+fn switches() -> Vec<Vec<Value>> {
+    let on_off = |path: &[&str]| {
+        let nested = |on: bool| path.iter().rev().fold(json!(on), |inner, key| json!({ *key: inner }));
+        vec![nested(true), nested(false)]
+    };
+    vec![
+        ["1.10.15", "2.11.2", "3.3.2"].map(|version| json!({ "airflow": { "version": version } })).to_vec(),
+        ["Celery", "Local"].map(|executor| json!({ "airflow": { "executor": executor } })).to_vec(),
+        vec![
+            json!({}),
+            json!({ "postgres": { "host": "db.example.com", "port": 6432, "direct": "db2.example.com:5433",
+            "tls": { "mode": "verify-full", "ca_secret": "ca" } } }),
+        ],
+        vec![
+            json!({}),
+            json!({ "rabbitmq": { "host": "mq.example.com", "tls": { "enabled": true, "ca_secret": "ca" } } }),
+        ],
+        vec![
+            json!({ "ingress": { "enabled": true, "host": "a.example.com", "path": { "web": "/airflow", "flower": "/f" } } }),
+            json!({ "gateway": { "enabled": true, "name": "g" }, "ingress": { "host": "a.example.com" } }),
+            json!({}),
+        ],
+        on_off(&["network_policy", "enabled"]),
+        on_off(&["network_policy", "tasks_reach_anything"]),
+        on_off(&["persistence", "enabled"]),
+        on_off(&["logs", "persistence", "enabled"]),
+        on_off(&["logs", "groomer", "enabled"]),
+        on_off(&["secrets", "create"]),
+        vec![
+            json!({}),
+            json!({ "airflow": { "airflow_cfg": { "enable": true, "data": "[core]\nparallelism = 3\n" } } }),
+        ],
+        vec![json!({}), json!({ "delegation": { "enabled": true, "namespace": "tasks" } })],
+        vec![
+            json!({}),
+            json!({ "roles": { "webserver": { "replicas": 3 }, "worker": { "autoscaling": { "min": 2, "max": 9, "cpu": 80 } } },
+            "celery": { "num_workers": 5 } }),
+        ],
+        vec![json!({}), json!({ "security": { "uid": null, "gid": null }, "jobs": { "ttl": 60 } })],
+    ]
+}
+
+/// For each mix, the index of each switch's setting: every pair of settings is in one of them.
+fn pairwise(sizes: &[usize]) -> Vec<Vec<usize>> {
+    let mut missing = Vec::new();
+    for (one, first) in sizes.iter().enumerate() {
+        for (other, second) in sizes.iter().enumerate().skip(one + 1) {
+            missing.extend((0..*first).flat_map(|a| (0..*second).map(move |b| ((one, a), (other, b)))));
+        }
+    }
+    let mut mixes = Vec::new();
+    while let Some(&((one, a), (other, b))) = missing.first() {
+        // Begins with a pair that is missing; each further switch takes the setting that meets most missing pairs.
+        let mut mix: Vec<Option<usize>> = vec![None; sizes.len()];
+        (mix[one], mix[other]) = (Some(a), Some(b));
+        for switch in 0..sizes.len() {
+            if mix[switch].is_none() {
+                let gain = |setting: &usize| {
+                    let meets =
+                        |(at, with): (usize, usize)| mix[at] == Some(with) || (at == switch && with == *setting);
+                    missing.iter().filter(|(first, second)| meets(*first) && meets(*second)).count()
+                };
+                mix[switch] = (0..sizes[switch]).rev().max_by_key(gain);
+            }
+        }
+        let mix: Vec<usize> = mix.into_iter().map(Option::unwrap).collect();
+        missing.retain(|((one, a), (other, b))| mix[*one] != *a || mix[*other] != *b);
+        mixes.push(mix);
+    }
+    mixes
+}
+
+/// The examples, by file name.
+pub(crate) fn examples() -> Vec<(String, Value)> {
+    let mut names: Vec<_> = std::fs::read_dir(format!("{ROOT}/k8s/examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names.into_iter().map(|name| (name.clone(), read(&format!("{ROOT}/k8s/examples/{name}")))).collect()
+}
+
+static ALL: LazyLock<Option<Vec<Render>>> = LazyLock::new(|| {
+    let mut renders = vec![render("default", "airflow", &json!({}))?];
+    for (name, values) in examples() {
+        renders.push(render(&name, "airflow", &values)?);
+    }
+    let switches = switches();
+    let sizes: Vec<_> = switches.iter().map(Vec::len).collect();
+    for (number, mix) in pairwise(&sizes).into_iter().enumerate() {
+        let mut values = json!({});
+        for (switch, setting) in switches.iter().zip(&mix) {
+            merge(&mut values, &switch[*setting]);
+        }
+        renders.push(render(
+            &format!("mix {number} {mix:?}"),
+            if number % 2 == 0 { "airflow" } else { "blue" },
+            &values,
+        )?);
+    }
+    Some(renders)
+});
+
+/// Every render; `None` when helm cannot be had, which is counted.
+pub(crate) fn all() -> Option<&'static [Render]> {
+    ALL.as_deref()
+}
+
+/// The rendered default.
+pub(crate) fn default() -> Option<&'static Render> {
+    all().map(|renders| &renders[0])
+}
+
+#[test]
+fn every_pair_of_settings_is_in_a_mix() {
+    let sizes = [3, 2, 2, 3, 2];
+    let mixes = pairwise(&sizes);
+    for (one, first) in sizes.iter().enumerate() {
+        for (other, second) in sizes.iter().enumerate().skip(one + 1) {
+            for pair in (0..*first).flat_map(|a| (0..*second).map(move |b| (a, b))) {
+                assert!(mixes.iter().any(|mix| (mix[one], mix[other]) == pair), "{one} {other} {pair:?}");
+            }
+        }
+    }
+    assert!(mixes.len() < 14, "{} of 72", mixes.len());
+}

@@ -1,0 +1,168 @@
+//! Services, and the objects that point to pods by labels or names.
+
+use crate::facts;
+use crate::pods::same;
+use crate::render::{Render, list, text};
+use kube_airflow_init::airflow::role::Role;
+use serde_json::{Value, json};
+
+/// Whether a selector matches labels.
+pub(crate) fn matches(selector: &Value, labels: &Value) -> bool {
+    selector
+        .as_object()
+        .is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value))
+}
+
+/// The components whose pods a selector matches.
+fn matched<'a>(render: &'a Render, selector: &Value) -> Vec<&'a str> {
+    let pods = render.pods().into_iter();
+    pods.filter(|pod| matches(selector, &pod.template["metadata"]["labels"])).map(|pod| pod.component).collect()
+}
+
+/// Port and name of what a component listens on.
+fn listens(render: &Render, component: &str) -> Option<(String, u16)> {
+    if ["postgres", "rabbitmq"].contains(&component) {
+        return Some((component.to_owned(), if component == "postgres" { 5432 } else { 5672 }));
+    }
+    let role = Role::named(component)?;
+    let (_, spec) = facts::roles(render).into_iter().find(|(known, _)| *known == role)?;
+    facts::port(render, role, spec).map(|(name, port)| (name.to_owned(), port))
+}
+
+pub(crate) fn services_fit(render: &Render, mistakes: &mut Vec<String>) {
+    for pod in render.pods() {
+        let component = pod.component;
+        let selector = &pod.owner["spec"]["selector"]["matchLabels"];
+        if pod.owner["kind"] != "Job" && matched(render, selector) != [component] {
+            mistakes.push(format!("{component}: its selector matches {:?}", matched(render, selector)));
+        }
+        let service = render.named("Service", &render.part(component));
+        let ports = list(&pod.main()["ports"]);
+        let Some((name, number)) = listens(render, component) else {
+            if service.is_some() || !ports.is_empty() {
+                mistakes.push(format!("{component} listens on nothing and has a Service or a port"));
+            }
+            continue;
+        };
+        same(
+            mistakes,
+            &format!("{component} ports"),
+            &json!(ports),
+            &json!([{ "name": name, "containerPort": number }]),
+        );
+        let Some(service) = service else {
+            mistakes.push(format!("{component} has no Service"));
+            continue;
+        };
+        let spec = &service["spec"];
+        if matched(render, &spec["selector"]) != [component] {
+            mistakes.push(format!("Service {component} matches {:?}", matched(render, &spec["selector"])));
+        }
+        same(mistakes, &format!("Service {component} selector"), &spec["selector"], selector);
+        let values = &render.values["roles"][component]["service"];
+        let mut port = json!({ "name": name, "port": number, "targetPort": name });
+        if !values["node_port"].is_null() {
+            port["nodePort"] = values["node_port"].clone();
+        }
+        same(mistakes, &format!("Service {component} ports"), &spec["ports"], &json!([port]));
+        let headless = pod.owner["kind"] == "StatefulSet";
+        // Logs of a worker that drains are read through its name.
+        let (address, early) = if headless { (json!("None"), json!(true)) } else { (Value::Null, Value::Null) };
+        same(mistakes, &format!("Service {component} clusterIP"), &spec["clusterIP"], &address);
+        same(
+            mistakes,
+            &format!("Service {component} publishNotReadyAddresses"),
+            &spec["publishNotReadyAddresses"],
+            &early,
+        );
+        let kind = if headless { Value::Null } else { values["type"].clone() };
+        same(mistakes, &format!("Service {component} type"), &spec["type"], &kind);
+        let governing = if headless { json!(render.part(component)) } else { Value::Null };
+        same(mistakes, &format!("{component} serviceName"), &pod.owner["spec"]["serviceName"], &governing);
+    }
+    for service in render.of("Service") {
+        if matched(render, &service["spec"]["selector"]).len() != 1 {
+            mistakes.push(format!("Service {} serves nobody, or several", service["metadata"]["name"]));
+        }
+    }
+}
+
+pub(crate) fn budgets_and_autoscalers_fit(render: &Render, mistakes: &mut Vec<String>) {
+    for pod in render.pods() {
+        let name = render.part(pod.component);
+        let budget = render.named("PodDisruptionBudget", &name);
+        let scaler = render.named("HorizontalPodAutoscaler", &name);
+        let wanted = &render.values["roles"][pod.component]["autoscaling"];
+        let fewest = scaler.map_or(&pod.owner["spec"]["replicas"], |scaler| &scaler["spec"]["minReplicas"]);
+        let several = pod.is_role() && fewest.as_u64().is_some_and(|number| number > 1);
+        if budget.is_some() != several {
+            mistakes.push(format!("{name}: at least {fewest} pods, and a disruption budget: {}", budget.is_some()));
+        }
+        if let Some(budget) = budget {
+            let selector = &budget["spec"]["selector"]["matchLabels"];
+            if matched(render, selector) != [pod.component] {
+                mistakes.push(format!("the disruption budget of {name} matches {:?}", matched(render, selector)));
+            }
+            same(mistakes, &format!("{name} maxUnavailable"), &budget["spec"]["maxUnavailable"], &json!(1));
+        }
+        if scaler.is_some() != wanted.as_object().is_some_and(|map| !map.is_empty()) {
+            mistakes.push(format!("{name}: autoscaling {wanted}, and an autoscaler: {}", scaler.is_some()));
+        }
+        if let Some(scaler) = scaler {
+            let target = json!({ "apiVersion": "apps/v1", "kind": pod.owner["kind"], "name": name });
+            same(mistakes, &format!("{name} scaleTargetRef"), &scaler["spec"]["scaleTargetRef"], &target);
+            same(mistakes, &format!("{name} maxReplicas"), &scaler["spec"]["maxReplicas"], &wanted["max"]);
+        }
+    }
+}
+
+/// The paths of the pages: from the same two values for the roles, the Ingress and the Gateway.
+pub(crate) fn paths_agree(render: &Render, mistakes: &mut Vec<String>) {
+    let values = &render.values["ingress"];
+    let is_on = values["enabled"] == true;
+    let flower = render.pod("flower").is_some();
+    let path = |key: &str| text(&values["path"][key]);
+    let trimmed = |key: &str| json!(path(key).trim_end_matches('/'));
+    same(mistakes, "AIRFLOW_URL_PREFIX", &render.settings()["AIRFLOW_URL_PREFIX"], &trimmed("web"));
+    if flower {
+        same(mistakes, "FLOWER_URL_PREFIX", &render.settings()["FLOWER_URL_PREFIX"], &trimmed("flower"));
+    }
+    let option = if render.line() == "3" { "AIRFLOW__API__BASE_URL" } else { "AIRFLOW__WEBSERVER__BASE_URL" };
+    let scheme = if values["tls_secret"] == "" { "http" } else { "https" };
+    let url = json!(format!("{scheme}://{}{}", text(&values["host"]), path("web").trim_end_matches('/')));
+    let outside = is_on || render.values["gateway"]["enabled"] == true;
+    same(mistakes, option, &render.settings()[option], if outside { &url } else { &Value::Null });
+
+    let (mut wanted, mut found) = (Vec::new(), Vec::new());
+    if is_on {
+        wanted.push((render.part("webserver"), path("web").to_owned()));
+        wanted.extend(flower.then(|| (render.part("flower"), path("flower").to_owned())));
+    }
+    for ingress in render.of("Ingress") {
+        let rule = &ingress["spec"]["rules"][0];
+        let route = &rule["http"]["paths"][0];
+        found.push((text(&route["backend"]["service"]["name"]).to_owned(), text(&route["path"]).to_owned()));
+        same(mistakes, "Ingress port", &route["backend"]["service"]["port"], &json!({ "name": "http" }));
+        same(mistakes, "Ingress host", &rule["host"], &values["host"]);
+        let tls = if values["tls_secret"] == "" {
+            Value::Null
+        } else {
+            json!([{ "hosts": [values["host"]], "secretName": values["tls_secret"] }])
+        };
+        same(mistakes, "Ingress tls", &ingress["spec"]["tls"], &tls);
+        let class = if values["class"] == "" { &Value::Null } else { &values["class"] };
+        same(mistakes, "Ingress class", &ingress["spec"]["ingressClassName"], class);
+    }
+    wanted.sort();
+    found.sort();
+    if wanted != found {
+        mistakes.push(format!("Ingress paths are {found:?}, not {wanted:?}"));
+    }
+    let mut routes = render.of("HTTPRoute").flat_map(|route| list(&route["spec"]["rules"])).collect::<Vec<_>>();
+    routes.retain(|rule| {
+        let backend = &rule["backendRefs"][0];
+        let (role, key) = if backend["port"] == 8080 { ("webserver", "web") } else { ("flower", "flower") };
+        backend["name"] != render.part(role) || rule["matches"][0]["path"]["value"] != path(key)
+    });
+    mistakes.extend(routes.iter().map(|rule| format!("HTTPRoute: {rule}")));
+}

@@ -1,0 +1,79 @@
+//! The verbs of the Makefile, and the generated pages.
+
+use crate::render::{ROOT, script};
+use std::process::{Command, Output};
+
+const VERBS: [&str; 10] = [
+    "create",
+    "apply",
+    "delete",
+    "list-pods",
+    "browse-web",
+    "browse-flower",
+    "scale",
+    "helm-install",
+    "set-image",
+    "diagnose",
+];
+
+fn make(words: &[&str]) -> Output {
+    // The make that runs this test must not lend its own words.
+    let mut command = Command::new("make");
+    command.args(words).current_dir(ROOT).env_remove("MAKEFLAGS").env_remove("MFLAGS").env_remove("MAKELEVEL");
+    command.output().unwrap()
+}
+
+/// `tests/chart/make.txt` is what each verb runs; `KUBE_AIRFLOW_WRITE=1` writes it anew.
+#[test]
+fn the_verbs_run_what_they_ran() {
+    let mut text = String::new();
+    for verb in VERBS {
+        let words =
+            ["-n", verb, "WORKERS=3", "IMAGE=registry.example.com/airflow:1", "VALUES=my.yaml", "NAMESPACE=data"];
+        let output = make(&words);
+        assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
+        text.extend(["# make ", verb, "\n", &String::from_utf8(output.stdout).unwrap(), "\n"]);
+    }
+    let path = format!("{ROOT}/tests/chart/make.txt");
+    if std::env::var_os("KUBE_AIRFLOW_WRITE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "KUBE_AIRFLOW_WRITE=1 writes what is meant");
+}
+
+#[test]
+fn a_verb_that_cannot_do_its_work_names_the_fix() {
+    for (words, fix) in [
+        (&["scale"][..], "fix: make scale WORKERS=3"),
+        (&["set-image"], "fix: make set-image IMAGE="),
+        (&["helm-install", "HELM=/nonexistent/helm"], "fix: HELM=$(scripts/tool helm)"),
+        (&["diagnose", "CONTEXT=no-such-context"], "fix: kubectl config get-contexts"),
+    ] {
+        let output = make(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(fix), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn every_verb_is_in_the_list_with_a_text() {
+    let list = String::from_utf8(make(&["help"]).stdout).unwrap();
+    for verb in VERBS {
+        assert!(
+            list.lines().any(|line| line.starts_with(&format!("make {verb} ")) && line.len() > 30),
+            "{verb}:\n{list}"
+        );
+    }
+}
+
+#[test]
+fn the_page_of_values_is_current_and_has_every_key() {
+    let Some(page) = script("values-table", &["-"]) else { return };
+    let kept = std::fs::read_to_string(format!("{ROOT}/docs/values.md")).unwrap();
+    assert!(page == kept.trim(), "docs/values.md is not what the values say: run `make manifests`");
+    let keys: Vec<_> = kept.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let mut unique = keys.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert!(keys.len() > 100 && keys.len() == unique.len(), "a key is there twice");
+}

@@ -1,0 +1,216 @@
+//! Volumes of the pods, the containers beside a role, and what the two servers are given.
+
+use crate::pods::same;
+use crate::render::{Pod, Render, list, text};
+use kube_airflow_init::airflow::role::Role;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The volumes that a pod must have, by name, each with what it is and where the main container sees it.
+fn wanted(render: &Render, pod: Pod<'_>) -> BTreeMap<&'static str, (Value, &'static str)> {
+    let values = &render.values;
+    let map = |name: &str| json!({ "configMap": { "name": render.part(name) } });
+    let empty = |limit: &Value| json!({ "emptyDir": { "sizeLimit": limit } });
+    let claim = Value::Null;
+    match pod.component {
+        "keys" => return BTreeMap::new(),
+        "postgres" => {
+            return BTreeMap::from([
+                ("data", (claim, "/var/lib/postgresql")),
+                ("tmp", (empty(&json!("256Mi")), "/tmp")),
+                ("run", (empty(&json!("16Mi")), "/var/run/postgresql")),
+                ("shm", (json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "128Mi" } }), "/dev/shm")),
+            ]);
+        }
+        "rabbitmq" => {
+            return BTreeMap::from([
+                ("data", (claim, "/var/lib/rabbitmq")),
+                ("tmp", (empty(&json!("256Mi")), "/tmp")),
+                ("log", (empty(&json!("256Mi")), "/var/log/rabbitmq")),
+                ("conf", (map("rabbitmq"), "/etc/rabbitmq/conf.d")),
+            ]);
+        }
+        _ => {}
+    }
+    let keeps_logs = pod.component == "worker" && values["logs"]["persistence"]["enabled"] == true;
+    let mut volumes = BTreeMap::from([
+        // What the init renders holds passwords: it is never on a disk.
+        ("home", (json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "64Mi" } }), "/run/airflow")),
+        ("logs", (if keeps_logs { claim } else { empty(&values["logs"]["size"]) }, "/run/airflow/logs")),
+        ("tmp", (empty(&json!("1Gi")), "/tmp")),
+        ("airflow-cfg", (map("airflow-cfg"), "/etc/kube-airflow/template")),
+    ]);
+    if values["persistence"]["enabled"] == true {
+        let own = text(&values["persistence"]["existingClaim"]);
+        let name = if own.is_empty() { render.part("airflow-dags") } else { own.to_owned() };
+        volumes.insert("dags", (json!({ "persistentVolumeClaim": { "claimName": name } }), "/opt/airflow/dags"));
+    }
+    for (service, name, path) in [
+        ("postgres", "postgres-ca", "/etc/kube-airflow/postgres"),
+        ("rabbitmq", "rabbitmq-ca", "/etc/kube-airflow/rabbitmq"),
+    ] {
+        let secret = &values[service]["tls"]["ca_secret"];
+        if secret != "" {
+            let items = json!([{ "key": "ca.crt", "path": "ca.crt" }]);
+            volumes.insert(name, (json!({ "secret": { "secretName": secret, "items": items } }), path));
+        }
+    }
+    if is_groomed(render, pod) {
+        volumes.insert("groomer", (map("airflow-groomer"), ""));
+    }
+    volumes
+}
+
+fn is_groomed(render: &Render, pod: Pod<'_>) -> bool {
+    let grows = [Role::Scheduler, Role::Worker, Role::Triggerer, Role::DagProcessor];
+    render.values["logs"]["groomer"]["enabled"] == true
+        && Role::named(pod.component).is_some_and(|role| grows.contains(&role))
+}
+
+pub(crate) fn volumes_fit(render: &Render, mistakes: &mut Vec<String>) {
+    for pod in render.pods() {
+        let wanted = wanted(render, pod);
+        let mut found = BTreeMap::new();
+        for volume in list(&pod.spec()["volumes"]) {
+            let mut kind = volume.clone();
+            kind.as_object_mut().unwrap().remove("name");
+            found.insert(text(&volume["name"]), kind);
+        }
+        for claim in list(&pod.owner["spec"]["volumeClaimTemplates"]) {
+            found.insert(text(&claim["metadata"]["name"]), Value::Null);
+        }
+        let volumes: BTreeMap<_, _> = wanted.iter().map(|(name, (kind, _))| (*name, kind.clone())).collect();
+        if found != volumes {
+            mistakes.push(format!("{}: volumes {found:?}, not {volumes:?}", pod.component));
+        }
+        let mounts: BTreeMap<_, _> = list(&pod.main()["volumeMounts"])
+            .iter()
+            .map(|mount| (text(&mount["name"]), text(&mount["mountPath"])))
+            .collect();
+        let places: BTreeMap<_, _> =
+            wanted.iter().filter(|(_, (_, path))| !path.is_empty()).map(|(name, (_, path))| (*name, *path)).collect();
+        if mounts != places {
+            mistakes.push(format!("{}: mounts {mounts:?}, not {places:?}", pod.component));
+        }
+        for (name, kind) in &volumes {
+            let claimed = &kind["persistentVolumeClaim"]["claimName"];
+            let own = claimed != &render.values["persistence"]["existingClaim"];
+            if !kind["configMap"].is_null() && render.named("ConfigMap", text(&kind["configMap"]["name"])).is_none()
+                || !claimed.is_null() && own && render.named("PersistentVolumeClaim", text(claimed)).is_none()
+            {
+                mistakes.push(format!("{}: what {name} mounts is not there", pod.component));
+            }
+        }
+    }
+}
+
+/// What a claim asks for.
+fn claim(class: &Value, size: &Value) -> Value {
+    let mut claim = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": size } } });
+    if class != "" {
+        claim["storageClassName"] = class.clone();
+    }
+    claim
+}
+
+pub(crate) fn claims_fit(render: &Render, mistakes: &mut Vec<String>) {
+    for pod in render.pods() {
+        let values = &render.values;
+        let logs = &values["logs"];
+        let (name, wanted, scaled) = match pod.component {
+            "postgres" | "rabbitmq" => {
+                let disk = &values[pod.component]["persistence"];
+                ("data", claim(&disk["storageClass"], &disk["size"]), json!("Retain"))
+            }
+            "worker" if logs["persistence"]["enabled"] == true => (
+                "logs",
+                claim(&logs["persistence"]["storageClass"], &logs["size"]),
+                logs["persistence"]["when_scaled"].clone(),
+            ),
+            _ => {
+                same(mistakes, pod.component, &pod.owner["spec"]["volumeClaimTemplates"], &Value::Null);
+                continue;
+            }
+        };
+        let templates = json!([{ "metadata": { "name": name }, "spec": wanted }]);
+        same(mistakes, &format!("claims of {}", pod.component), &pod.owner["spec"]["volumeClaimTemplates"], &templates);
+        let policy = json!({ "whenDeleted": "Retain", "whenScaled": scaled });
+        let what = format!("claims of {} afterwards", pod.component);
+        same(mistakes, &what, &pod.owner["spec"]["persistentVolumeClaimRetentionPolicy"], &policy);
+    }
+}
+
+pub(crate) fn groomers_fit(render: &Render, mistakes: &mut Vec<String>) {
+    for pod in render.pods() {
+        let beside = &pod.spec()["initContainers"];
+        if !is_groomed(render, pod) {
+            same(mistakes, &format!("{} initContainers", pod.component), beside, &Value::Null);
+            continue;
+        }
+        let [groomer] = list(beside) else {
+            mistakes.push(format!("{} has not one container beside it", pod.component));
+            continue;
+        };
+        let command = "kube-airflow-init exec --bare -- sh /etc/kube-airflow/groomer/groom.sh /run/airflow/logs";
+        let values = &render.values["logs"]["groomer"];
+        same(mistakes, "groomer command", &groomer["command"], &command.split(' ').collect());
+        let args = json!([values["days"].to_string(), values["megabytes"].to_string()]);
+        same(mistakes, "groomer args", &groomer["args"], &args);
+        // A sidecar, which does not keep the role from starting.
+        same(mistakes, "groomer restartPolicy", &groomer["restartPolicy"], &"Always".into());
+        let mounts = json!([
+            { "name": "logs", "mountPath": "/run/airflow/logs" },
+            { "name": "tmp", "mountPath": "/tmp" },
+            { "name": "groomer", "mountPath": "/etc/kube-airflow/groomer", "readOnly": true },
+        ]);
+        same(mistakes, "groomer volumeMounts", &groomer["volumeMounts"], &mounts);
+    }
+}
+
+/// The two servers get what their stock images document.
+pub(crate) fn servers_are_told(render: &Render, mistakes: &mut Vec<String>) {
+    let values = &render.values;
+    let name = match text(&values["secrets"]["name"]) {
+        "" => render.part("airflow-keys"),
+        name => name.to_owned(),
+    };
+    let secret = |variable: &str, key: &str| {
+        let own = &values["secrets"]["from"][key];
+        let from = if own.is_null() { json!({ "name": name, "key": key }) } else { own.clone() };
+        json!({ "name": variable, "valueFrom": { "secretKeyRef": from } })
+    };
+    let plain = |variable: &str, value: &Value| json!({ "name": variable, "value": value });
+    if let Some(pod) = render.pod("postgres") {
+        let wanted = json!([
+            plain("POSTGRES_USER", &values["postgres"]["user"]),
+            plain("POSTGRES_DB", &values["postgres"]["database"]),
+            plain("PGDATA", &json!("/var/lib/postgresql/data")),
+            plain("POSTGRES_INITDB_ARGS", &json!("--data-checksums")),
+            secret("POSTGRES_PASSWORD", "POSTGRES_PASSWORD"),
+        ]);
+        same(mistakes, "postgres env", &pod.main()["env"], &wanted);
+        let parameters = values["postgres"]["parameters"].as_object().unwrap().iter();
+        let mut args = vec![json!("postgres")];
+        args.extend(parameters.flat_map(|(name, value)| [json!("-c"), json!(format!("{name}={}", text(value)))]));
+        same(mistakes, "postgres args", &pod.main()["args"], &json!(args));
+    }
+    if let Some(pod) = render.pod("rabbitmq") {
+        let wanted = json!([
+            plain("RABBITMQ_DEFAULT_USER", &values["rabbitmq"]["user"]),
+            plain("RABBITMQ_DEFAULT_VHOST", &values["rabbitmq"]["vhost"]),
+            secret("RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"),
+            secret("RABBITMQ_ERLANG_COOKIE", "RABBITMQ_ERLANG_COOKIE"),
+            // Its data belong to the node's name, which must outlive the pod.
+            plain("RABBITMQ_NODENAME", &json!("rabbit@localhost")),
+            plain("ERL_EPMD_ADDRESS", &json!("127.0.0.1")),
+        ]);
+        same(mistakes, "rabbitmq env", &pod.main()["env"], &wanted);
+        let conf =
+            render.named("ConfigMap", &render.part("rabbitmq")).map_or("", |map| text(&map["data"]["10-airflow.conf"]));
+        for line in ["log.console = true", "listeners.tcp.default = 5672", "consumer_timeout = 31536000000"] {
+            if !conf.lines().any(|other| other == line) {
+                mistakes.push(format!("rabbitmq.conf lacks `{line}`"));
+            }
+        }
+    }
+}
