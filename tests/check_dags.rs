@@ -19,7 +19,7 @@ except ImportError:
         from airflow.operators.bash import BashOperator
     except ImportError:
         from airflow.operators.bash_operator import BashOperator
-with DAG(dag_id='round', start_date=datetime(2024, 1, 1)):
+with DAG(dag_id='round', start_date=datetime(2024, 1, 1)) as dag:
     a = BashOperator(task_id='a', bash_command='true')
     b = BashOperator(task_id='b', bash_command='true')
     a >> b >> a
