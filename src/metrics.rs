@@ -69,7 +69,7 @@ metrics! {
     PHASE_SECONDS = "phase_seconds", Gauge, ["role"],
         "How long a role has been in its phase.", "";
     CHILD_STARTS = "child_starts_total", Counter, ["role"],
-        "How often a role was started in this container; more than once only in standalone.", "";
+        "How often a role was started in this container; more than once in standalone, or after an outage that ended it.", "";
     WAIT_SECONDS = "wait_seconds", Gauge, ["role"],
         "How long the last start has waited for the database and the broker.", "";
     MIGRATION_SECONDS = "migration_seconds", Gauge, ["role"],

@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod asleep;
+mod client;
 mod common;
 mod relay;
 
 use asleep::Fake;
-use common::{NASTY, eventually, postgres};
+use client::{get, sample, servers, until_served};
+use common::{NASTY, eventually, free_port, postgres};
 use nix::sys::signal::Signal;
 use relay::{Network, Relay};
 use std::fs;
@@ -44,8 +46,12 @@ fn until_said(fake: &Fake, words: &str) {
 #[test]
 fn a_role_that_ends_during_an_outage_waits_in_its_container_and_goes_on() {
     let (mut fake, relay) = scheduler();
+    let port = free_port();
+    fake.set("KUBE_AIRFLOW_HTTP", &format!("127.0.0.1:{port}"));
     fake.start(&["scheduler"]);
     let first = fake.main();
+    until_served(port);
+    let serving = servers(fake.pid());
     relay.set(Network::Refuses);
     end(&fake);
     until_said(&fake, "waiting for");
@@ -56,6 +62,10 @@ fn a_role_that_ends_during_an_outage_waits_in_its_container_and_goes_on() {
         let child = &fake.status()["children"][0];
         child["phase"] == "running" && child["main"]["pid"] != first.as_raw()
     });
+    assert_eq!(servers(fake.pid()), serving, "the HTTP port is none of what the role left behind");
+    let starts = "kube_airflow_init_child_starts_total{role=\"scheduler\"}";
+    let page = get(port, "/metrics").body;
+    assert_eq!(sample(&page, starts), Some(2.0), "{page}");
     let log = fake.log();
     assert!(log.contains("scheduler ended by itself: exit code 3; are its services there?"), "{log}");
     assert!(log.contains("is away: waiting for it here instead of ending"), "{log}");
