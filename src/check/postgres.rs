@@ -49,7 +49,8 @@ pub(crate) async fn connect(postgres: &Postgres, until: Instant) -> Result<PgCon
     let mut mode = wanted.mode;
     loop {
         let options = wanted.options(postgres, mode);
-        let connecting = promptly(options.connect(), !matches!(mode, PgSslMode::Disable));
+        let tls = !matches!(mode, PgSslMode::Disable);
+        let connecting = promptly(options.connect(), tls.then_some(postgres.port));
         match timeout_at(until, connecting).await {
             Ok(Ok(connection)) => return Ok(connection),
             // libpq's `prefer` and `allow` also try without TLS when the server's access rules ask for that.
@@ -64,17 +65,18 @@ pub(crate) async fn connect(postgres: &Postgres, until: Instant) -> Result<PgCon
 
 /// Runs `connecting` with Nagle's algorithm off. sqlx leaves it on and shows its socket to nobody; the handshake of TLS
 /// writes twice in a row, and so waits twice for the server's delayed acknowledgement, 40 ms each time.
-async fn promptly<F: Future>(connecting: F, tls: bool) -> F::Output {
+async fn promptly<F: Future>(connecting: F, tls_port: Option<u16>) -> F::Output {
     let mut connecting = pin!(connecting);
-    let before = if tls { sockets() } else { Vec::new() };
-    let mut done = !tls;
+    let before = tls_port.map(|_| sockets()).unwrap_or_default();
+    let mut done = tls_port.is_none();
     poll_fn(|context| {
         let polled = connecting.as_mut().poll(context);
         if !done && polled.is_pending() {
             for socket in sockets().into_iter().filter(|socket| !before.contains(socket)) {
-                // Slower is all that it is without. A name server's socket knows no such thing.
-                let same = same_socket(socket).map(TcpStream::from);
-                done |= same.and_then(|same| same.set_nodelay(true)).is_ok();
+                let Ok(socket) = same_socket(socket).map(TcpStream::from) else { continue };
+                // Slower is all that it is without. Others' sockets, of the broker or of a name server, may be among them.
+                let set = socket.set_nodelay(true).is_ok();
+                done |= set && socket.peer_addr().ok().map(|peer| peer.port()) == tls_port;
             }
         }
         polled
