@@ -26,7 +26,7 @@ const TOLD: usize = 400;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// This is no pod with a token.
-    #[error("{}: {}; this wants a pod with automountServiceAccountToken: true", .0.display(), crate::words::reason(.1))]
+    #[error("{}: {}; this wants a pod with automountServiceAccountToken: true, or KUBE_AIRFLOW_SERVICE_ACCOUNT with the folder of a token", .0.display(), crate::words::reason(.1))]
     NoToken(PathBuf, std::io::Error),
     /// The address of the API server is not known.
     #[error("KUBERNETES_SERVICE_HOST: is not set; this wants a pod in Kubernetes")]
