@@ -148,7 +148,7 @@ pub(crate) fn strategies_fit(render: &Render, mistakes: &mut Vec<String>) {
         let single = pod.component == "scheduler" && render.line() == "1";
         let strategy = match text(&pod.owner["kind"]) {
             "Deployment" if single => json!({ "type": "Recreate" }),
-            "Deployment" => json!({ "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } }),
+            "Deployment" => json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } }),
             _ => Value::Null,
         };
         same(mistakes, &format!("{what} strategy"), &spec["strategy"], &strategy);

@@ -132,7 +132,13 @@ pub(crate) fn claims_fit(render: &Render, mistakes: &mut Vec<String>) {
                 continue;
             }
         };
-        let templates = json!([{ "metadata": { "name": name }, "spec": wanted }]);
+        let mut wanted = wanted;
+        wanted["volumeMode"] = "Filesystem".into();
+        // As the API server keeps it, or applying the same again would seem to change it.
+        let templates = json!([{
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": name }, "spec": wanted,
+            "status": { "phase": "Pending" },
+        }]);
         same(mistakes, &format!("claims of {}", pod.component), &pod.owner["spec"]["volumeClaimTemplates"], &templates);
         let policy = json!({ "whenDeleted": "Retain", "whenScaled": scaled });
         let what = format!("claims of {} afterwards", pod.component);

@@ -47,6 +47,7 @@ spec:
     type: Recreate
   {{- else }}
   strategy:
+    type: RollingUpdate
     rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
   {{- end }}
   revisionHistoryLimit: 3
@@ -58,10 +59,7 @@ spec:
   {{- if and (eq $row.name "worker") $top.Values.logs.persistence.enabled }}
   persistentVolumeClaimRetentionPolicy: {whenDeleted: Retain, whenScaled: {{ $top.Values.logs.persistence.when_scaled }}}
   volumeClaimTemplates:
-    - metadata:
-        name: logs
-      spec:
-        {{- include "airflow.claim" (dict "storageClass" $top.Values.logs.persistence.storageClass "size" $top.Values.logs.size) | nindent 8 }}
+    {{- include "airflow.claim_template" (list "logs" (dict "storageClass" $top.Values.logs.persistence.storageClass "size" $top.Values.logs.size)) | nindent 4 }}
   {{- end }}
 {{- if $row.port }}
 ---
@@ -144,6 +142,19 @@ spec:
       policies:
         # One pod in the time that it may take to end its tasks.
         - {type: Pods, value: 1, periodSeconds: {{ min 1800 (max 60 $row.grace) }}}
+{{- end }}
+
+{{/* As the API server keeps it, or applying the same manifest again would seem to change it. (list name claim) */}}
+{{- define "airflow.claim_template" -}}
+- apiVersion: v1
+  kind: PersistentVolumeClaim
+  metadata:
+    name: {{ index . 0 }}
+  spec:
+    {{- include "airflow.claim" (index . 1) | nindent 4 }}
+    volumeMode: Filesystem
+  status:
+    phase: Pending
 {{- end }}
 
 {{/* A claim. (dict storageClass size [mode]) */}}

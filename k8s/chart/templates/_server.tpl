@@ -85,8 +85,5 @@ spec:
           {{- toYaml $mount.volume | nindent 10 }}
         {{- end }}
   volumeClaimTemplates:
-    - metadata:
-        name: data
-      spec:
-        {{- include "airflow.claim" $values.persistence | nindent 8 }}
+    {{- include "airflow.claim_template" (list "data" $values.persistence) | nindent 4 }}
 {{- end }}
