@@ -1,7 +1,9 @@
 //! What was typed. Nothing here knows what it means.
 
+mod keys;
 mod sync;
 
+pub use keys::Keys;
 pub use sync::Sync;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -9,7 +11,6 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::airflow::role::Role;
-use crate::keys::fresh::Form;
 use crate::words;
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ pub enum Verb {
     #[command(after_help = sync::HELP)]
     Sync(Sync),
     /// Print fresh keys for the Secret that all pods share, or accept changed ones
-    #[command(after_help = KEYS)]
+    #[command(after_help = keys::HELP)]
     Keys(Keys),
     /// Show what would be done for a role, secrets redacted
     #[command(after_help = PLAN)]
@@ -127,19 +128,6 @@ One process migrates under a lock in the database, all others wait for it. Exit 
 65 the database is newer than the installed Airflow, 79 the migration failed, 80 not done in time, and those of `wait`.
 
 Example: kube-airflow-init migrate";
-const KEYS: &str = "\
-On Postgres each pod compares a fingerprint of its keys (never the keys) with those of the first pod and ends with 83 \
-when one differs. --accept, run once as a Job with the new keys, makes them the ones to compare with. --create-secret, in \
-a Job whose ServiceAccount may create Secrets, makes one with random values; one that is there is neither read nor changed.
-
-Exit codes: 0 done, 71 no random numbers; for --accept 78 settings and those of `wait`; for --create-secret 69 no answer of \
-the API server, 74 no token of a ServiceAccount, 76 its certificate, 77 it refuses.
-
-Examples:
-  kube-airflow-init keys --format secret | kubectl apply -f -
-  kube-airflow-init keys > keys.env
-  kube-airflow-init keys --create-secret airflow-keys
-  kube-airflow-init keys --accept";
 const PLAN: &str = "\
 Exit codes: 0 shown, 64 the installed Airflow has no such role, 66 no Airflow found, 67 template, 78 settings.
 
@@ -235,23 +223,6 @@ pub struct Probe {
     pub timeout: Duration,
 }
 
-/// `keys`.
-#[derive(Debug, Args)]
-pub struct Keys {
-    /// How to print them
-    #[arg(long, value_enum, default_value_t = Form::Env)]
-    pub format: Form,
-    /// Passwords of the manifests' Postgres and RabbitMQ, and of the first user, as well
-    #[arg(long)]
-    pub passwords: bool,
-    /// Print none: make the Secret NAME of keys and passwords in this pod's namespace, unless it is there
-    #[arg(long, value_name = "NAME", value_parser = object_name, conflicts_with_all = ["format", "passwords", "accept"])]
-    pub create_secret: Option<String>,
-    /// Print none: take the keys of this container as the ones that every pod must have
-    #[arg(long, conflicts_with_all = ["format", "passwords"])]
-    pub accept: bool,
-}
-
 /// A question of the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -277,11 +248,6 @@ fn role(name: &str) -> Result<Role, String> {
         let names: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
         format!("not a role; the roles are {}", names.join(", "))
     })
-}
-
-fn object_name(text: &str) -> Result<String, String> {
-    let wrong = || "write lower-case letters, digits, `-` and `.`, as in `airflow-keys`".to_owned();
-    words::is_object_name(text).then(|| text.to_owned()).ok_or_else(wrong)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

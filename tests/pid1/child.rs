@@ -35,9 +35,11 @@ fn without_glibcs_own(out: &str) -> String {
 
 fn wrapped(setup: Setup, blocked: &[i32], ignored: &[i32], pipe: bool) -> Setup {
     setup.with(|command| {
-        let mut outer = std::process::Command::new(python());
-        outer.args(["-c", WRAPPER, &format!("{blocked:?}"), &format!("{ignored:?}")]);
-        outer.arg(if pipe { "True" } else { "False" }).arg(command.get_program()).args(command.get_args());
+        // The harness makes all signals ordinary; ours change after that.
+        let mut outer = std::process::Command::new(command.get_program());
+        let mut words = command.get_args();
+        outer.args(words.next()).args([python(), "-c", WRAPPER, &format!("{blocked:?}"), &format!("{ignored:?}")]);
+        outer.arg(if pipe { "True" } else { "False" }).args(words);
         for (name, value) in command.get_envs() {
             if let Some(value) = value {
                 outer.env(name, value);
