@@ -69,8 +69,11 @@ fn role(role: Role, words: Vec<OsString>, vars: &dyn Vars, signals: &Signals) ->
     match role {
         Role::Standalone => standalone(vars, signals),
         role => {
+            let question = cli::asks_for_help(&words);
             let job = single(role.name(), Kind::Prepare(words), preparation(vars));
-            supervisor::run(&Job { serve: serve(vars), restart: Restart::AfterOutage, ..job }, signals)
+            // A question such as `scheduler --help` has an answer, and needs no service.
+            let restart = if question { Restart::Never } else { Restart::AfterOutage };
+            supervisor::run(&Job { serve: serve(vars), restart, ..job }, signals)
         }
     }
 }

@@ -82,8 +82,7 @@ fn run(words: &[OsString], vars: &dyn Vars, parent: &Parent) -> Result<Code, Cod
     if let [first, words @ ..] = words
         && first == AFTER_END
     {
-        let plan = plan(goal(words)?, vars)?;
-        return if outage::is_over(&plan, vars)? { Ok(Code::Success) } else { act::carry_out(&plan, vars, parent) };
+        return outage::look(&plan(goal(words)?, vars)?, vars);
     }
     let plan = plan(goal(words)?, vars)?;
     for note in &plan.notes {

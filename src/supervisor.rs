@@ -256,12 +256,12 @@ impl Driver<'_> {
     fn obey(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Start(child) => self.start(child, &[]),
-                Action::Resume(child) => self.start(child, &[AFTER_END.into()]),
-                Action::Clear(child) => {
+                Action::Start(child) => self.start(child, false),
+                Action::Ask(child) => self.start(child, true),
+                Action::Clear(child, signal) => {
                     let alive = self.pids.iter().zip(&self.alive).filter_map(|(pid, alive)| pid.filter(|_| *alive));
                     let spared: Vec<Pid> = alive.chain(self.port).collect();
-                    let left = tree::clear(self.pids[child], child, &spared) > 0;
+                    let left = tree::clear(self.pids[child], child, &spared, signal) > 0;
                     self.event(Event::Cleared(child, left));
                 }
                 Action::Help(limit) => self.help(limit),
@@ -292,8 +292,9 @@ impl Driver<'_> {
         }
     }
 
-    /// Starts a child; a prepare stage gets the words `first` before its own.
-    fn start(&mut self, child: usize, first: &[OsString]) {
+    /// Starts a child, or what `asks` in its place for its services.
+    fn start(&mut self, child: usize, asks: bool) {
+        let first: &[OsString] = if asks { &[AFTER_END.into()] } else { &[] };
         let given = self.signals.inherited();
         let settle = self.job.manner == Manner::Command && (self.terminal.is_some() || given.ignores());
         let settle = settle.then_some(given);
@@ -308,7 +309,11 @@ impl Driver<'_> {
                 self.pids[child] = Some(pid);
                 self.alive[child] = true;
                 self.reports[child] = report.map(|fd| (fd, Reports::default()));
-                self.board.started(child, pid);
+                if asks {
+                    self.board.asks(child, pid);
+                } else {
+                    self.board.started(child, pid);
+                }
             }
             Err(error) => {
                 let code = self.refused(child, &error);

@@ -27,9 +27,11 @@ fn scheduler() -> (Fake, Relay) {
     let (script, end) = (fake.path("bin/airflow"), fake.path("end"));
     let python = fake.path("bin/python");
     let text = format!(
-        "#!/bin/sh\n# {}\nsleep 1000 &\nwhile [ ! -e {end} ]; do sleep 0.05; done\nrm {end}\nexit 3\n",
+        "#!/bin/sh\n# {}\n(trap 'echo told >{told}; exit' TERM; while :; do sleep 0.05; done) &
+while [ ! -e {end} ]; do sleep 0.05; done\nrm {end}\nexit 3\n",
         python.display(),
-        end = end.display()
+        end = end.display(),
+        told = fake.path("told").display()
     );
     fs::write(script, text).unwrap();
     (fake, relay)
@@ -68,7 +70,8 @@ fn a_role_that_ends_during_an_outage_waits_in_its_container_and_goes_on() {
     assert_eq!(sample(&page, starts), Some(2.0), "{page}");
     let log = fake.log();
     assert!(log.contains("scheduler ended by itself: exit code 3; are its services there?"), "{log}");
-    assert!(log.contains("is away: waiting for it here instead of ending"), "{log}");
+    assert!(log.contains("no: scheduler is prepared again, and waits for them"), "{log}");
+    assert!(fake.path("told").exists(), "what the role left behind was told to end");
     fake.signal(Signal::SIGTERM);
     assert_eq!(fake.ended().code(), Some(128 + 15), "the shell's own");
 }
@@ -81,6 +84,7 @@ fn a_role_that_ends_with_its_services_there_ends_its_container_with_its_code() {
     assert_eq!(fake.ended().code(), Some(3));
     let log = fake.log();
     assert_eq!(log.matches("starting scheduler").count(), 1, "{log}");
+    assert!(fake.path("told").exists(), "what the role left behind was told to end");
     assert!(log.trim_end().ends_with("scheduler ended by itself: exit code 3; exiting with 3"), "{log}");
 }
 

@@ -16,7 +16,7 @@ pub const PREPARE: &str = "_prepare";
 /// The first word of the command line of the process that serves the HTTP port; our number follows.
 pub const PORT: &str = "_port";
 
-/// The first of its further words where it is to end at once, with 0, unless a service is away.
+/// The first of its further words where it only tells, by its exit code, whether the services of the role are there.
 pub const AFTER_END: &str = "after-end";
 
 /// Marks all processes that come from one child of ours, wherever they moved: daemons and sessions of their own, too.

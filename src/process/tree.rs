@@ -2,7 +2,7 @@
 
 use super::child::MARK;
 use super::reaper::Pid;
-use super::signals::{SIGCONT, SIGKILL, SIGTERM, Signal};
+use super::signals::{SIGCONT, SIGTERM, Signal};
 use super::sys::kill;
 use rustix::process::{Pid as Target, getpid};
 use std::collections::BTreeMap;
@@ -31,10 +31,10 @@ pub fn signal_everything(signal: Signal) {
     }
 }
 
-/// KILLs what a child left behind and returns how many there were; zombies do not count. All that it left has become ours:
+/// Sends `signal` to what a child left behind and returns how many there were; zombies do not count; 0 only counts. All that it left has become ours:
 /// so these are our children, and theirs, except the ones that run (`alive`) and what carries another child's mark. What
 /// carries none counts too: programs that show a title overwrite it.
-pub fn clear(group: Option<Pid>, mark: usize, alive: &[Pid]) -> usize {
+pub fn clear(group: Option<Pid>, mark: usize, alive: &[Pid], signal: Signal) -> usize {
     let families = families();
     let ours = getpid().as_raw_nonzero().get();
     let left = |pid: &Pid| {
@@ -45,7 +45,10 @@ pub fn clear(group: Option<Pid>, mark: usize, alive: &[Pid]) -> usize {
     let mut found = 0;
     for pid in below(&families, roots.collect()) {
         if Stat::of(pid).is_some_and(|stat| stat.state != 'Z') {
-            kill(pid, SIGKILL);
+            kill(pid, signal);
+            if signal == SIGTERM {
+                kill(pid, SIGCONT);
+            }
             found += 1;
         }
     }

@@ -53,10 +53,15 @@ impl Board {
 
     /// A child was started.
     pub fn started(&mut self, child: usize, pid: Pid) {
+        self.children[child].starts += 1;
+        self.asks(child, pid);
+    }
+
+    /// In the place of a child that ended, a process asks for its services.
+    pub fn asks(&mut self, child: usize, pid: Pid) {
         if self.target.is_some() {
             self.children[child].main = Process::of(pid);
         }
-        self.children[child].starts += 1;
         self.enter(child, Phase::Preparing);
     }
 

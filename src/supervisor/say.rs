@@ -32,6 +32,7 @@ pub(super) fn say(job: &Job, note: &Note) {
         Note::Ended(at, exit) if job.manner == Manner::Command => debug!("{} ended: {exit}", child(*at)),
         Note::Ended(at, exit) => info!("{} ended: {exit}", child(*at)),
         Note::Unasked(at, exit) => warn!("{} ended by itself: {exit}; are its services there?", child(*at)),
+        Note::Returning(at) => info!("no: {} is prepared again, and waits for them", child(*at)),
         Note::GraceOver => warn!("the grace period is over: KILL to everything that is left"),
         Note::Impatient => warn!("a further stop signal: KILL to everything that is left"),
         Note::Leftovers if job.manner == Manner::Command => debug!("processes are left behind: TERM"),

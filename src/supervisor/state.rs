@@ -36,8 +36,11 @@ enum Life {
     Running,
     /// Ended, to be started again at a time.
     Waiting,
-    /// To be started as soon as nothing of the last time is left.
+    /// To be started as soon as nothing of the last time is left: it got KILL, or TERM and some time.
     Clearing,
+    Termed,
+    /// A process in its place asks whether its services are there.
+    Asking,
     Gone,
 }
 
@@ -73,6 +76,8 @@ enum Helper {
 #[derive(Clone, Debug)]
 pub struct State {
     children: Vec<Slot>,
+    /// What holds in every prepare stage.
+    preparation: Policy,
     prepared: bool,
     restart: Restart,
     phase: Phase,
@@ -106,6 +111,7 @@ impl State {
         let slot = Slot { life, policy: policy.clone(), failures: 0, taken: 0 };
         let state = Self {
             children: vec![slot; count],
+            preparation: policy.clone(),
             prepared,
             restart,
             phase: Phase::Serving,
@@ -185,7 +191,7 @@ impl State {
     }
 
     fn live(&self) -> impl Iterator<Item = (Child, &Slot)> {
-        let live = |slot: &Slot| matches!(slot.life, Life::Preparing | Life::Running);
+        let live = |slot: &Slot| matches!(slot.life, Life::Preparing | Life::Running | Life::Asking);
         self.children.iter().enumerate().filter(move |(_, slot)| live(slot))
     }
 
@@ -194,7 +200,7 @@ impl State {
         for (child, slot) in self.live() {
             match slot.policy.fate(signal, matches!(signal, SIGTERM | SIGINT)) {
                 // Before the role runs there is only the prepare stage and a migration of its making: both get it.
-                Fate::Sent(_, signal) if slot.life == Life::Preparing => {
+                Fate::Sent(_, signal) if slot.life != Life::Running => {
                     out.push(Action::Send(child, Scope::Group, signal));
                 }
                 Fate::Sent(scope, signal) => out.push(Action::Send(child, scope, signal)),
@@ -227,7 +233,7 @@ impl State {
 
     fn ended(&mut self, child: Child, exit: Exit, out: &mut Vec<Action>) {
         let was = std::mem::replace(&mut self.children[child].life, Life::Gone);
-        if !matches!(was, Life::Preparing | Life::Running) {
+        if !matches!(was, Life::Preparing | Life::Running | Life::Asking) {
             return;
         }
         let Restart::First(essential) = self.restart else {
@@ -239,7 +245,7 @@ impl State {
         out.push(Action::Say(Note::Ended(child, exit)));
         if self.phase == Phase::Serving {
             // Whatever the child left behind may hold its port or its database locks.
-            out.push(Action::Clear(child));
+            out.push(Action::Clear(child, SIGKILL));
             let slot = &mut self.children[child];
             slot.failures += 1;
             if was == Life::Preparing {
@@ -267,16 +273,20 @@ impl State {
     }
 
     fn cleared(&mut self, child: Child, left: bool, out: &mut Vec<Action>) {
-        let life = &mut self.children[child].life;
-        if *life != Life::Clearing {
-            return;
-        }
-        if left {
-            *life = Life::Waiting;
-            out.push(Action::Arm(Timer::Restart(child), CLEAR_AGAIN));
-        } else {
-            *life = if self.prepared { Life::Preparing } else { Life::Running };
-            out.push(if self.unasked.is_some() { Action::Resume(child) } else { Action::Start(child) });
+        let slot = &mut self.children[child];
+        match slot.life {
+            // The end of each one is news.
+            Life::Termed if left => {}
+            Life::Clearing if left => {
+                slot.life = Life::Waiting;
+                out.push(Action::Arm(Timer::Restart(child), CLEAR_AGAIN));
+            }
+            Life::Termed | Life::Clearing => {
+                slot.life = if self.prepared { Life::Preparing } else { Life::Running };
+                slot.policy = self.preparation.clone();
+                out.push(Action::Start(child));
+            }
+            _ => {}
         }
     }
 
@@ -293,6 +303,7 @@ impl State {
     }
 
     fn left(&mut self, out: &mut Vec<Action>) {
+        self.look_at_leftovers(out);
         // What helped was killed; its end is reported and brings us here again.
         let helped = self.helper == Helper::Running || self.port.is_there();
         if self.phase != (Phase::Sweeping { termed: false }) || helped {
@@ -313,6 +324,7 @@ impl State {
     }
 
     fn nobody(&mut self, out: &mut Vec<Action>) {
+        self.look_at_leftovers(out);
         // A helper may be the only one that was left of a standalone whose children wait to be started again.
         if matches!(self.phase, Phase::Sweeping { .. }) {
             self.phase = Phase::Done;
@@ -332,9 +344,11 @@ impl State {
                     self.step(child, step, false, out);
                 }
             }
-            (Timer::Restart(child), Phase::Serving) if self.children[child].life == Life::Waiting => {
+            (Timer::Restart(child), Phase::Serving)
+                if matches!(self.children[child].life, Life::Waiting | Life::Termed) =>
+            {
                 self.children[child].life = Life::Clearing;
-                out.push(Action::Clear(child));
+                out.push(Action::Clear(child, SIGKILL));
             }
             (Timer::Stable(child), Phase::Serving) if self.children[child].life == Life::Running => {
                 self.children[child].failures = 0;

@@ -58,7 +58,7 @@ impl State {
             }
         }
         for slot in &mut self.children {
-            if matches!(slot.life, Life::Waiting | Life::Clearing) {
+            if matches!(slot.life, Life::Waiting | Life::Clearing | Life::Termed) {
                 slot.life = Life::Gone;
             }
         }

@@ -233,10 +233,10 @@ fn restarts_back_off_until_it_is_a_crash_loop() {
     for seconds in [1, 2, 4, 8] {
         let actions = state.on(Event::Ended(1, Exit::Code(1)));
         assert!(actions.contains(&Action::Arm(Timer::Restart(1), Duration::from_secs(seconds))), "{actions:?}");
-        assert_eq!(state.on(Event::Due(Timer::Restart(1))), [Action::Clear(1)]);
+        assert_eq!(state.on(Event::Due(Timer::Restart(1))), [Action::Clear(1, SIGKILL)]);
         // Something of it is left, so it has to wait a little longer.
         assert_eq!(state.on(Event::Cleared(1, true)), [Action::Arm(Timer::Restart(1), CLEAR_AGAIN)]);
-        assert_eq!(state.on(Event::Due(Timer::Restart(1))), [Action::Clear(1)]);
+        assert_eq!(state.on(Event::Due(Timer::Restart(1))), [Action::Clear(1, SIGKILL)]);
         assert_eq!(state.on(Event::Cleared(1, false)), [Action::Start(1)]);
         state.on(Event::Became(1));
     }

@@ -20,7 +20,7 @@ pub enum Event {
     Became(Child),
     /// A child of ours ended.
     Ended(Child, Exit),
-    /// What a child left behind was killed; whether anything was left.
+    /// What a child left behind got its signal; whether anything was left.
     Cleared(Child, bool),
     /// The helper has done what the child's stop signal waits for.
     Helped,
@@ -70,10 +70,10 @@ pub enum Action {
     Everyone(Signal),
     /// Start a child.
     Start(Child),
-    /// Start a child that ended by itself, unless all its services are there.
-    Resume(Child),
-    /// KILL what a child that ended left behind, and tell whether there was anything.
-    Clear(Child),
+    /// Start a process in the place of a child that ended by itself: it ends with 1 when a service of the child is away.
+    Ask(Child),
+    /// Send a signal to what a child that ended left behind, or 0 to none, and tell whether there was anything.
+    Clear(Child, Signal),
     /// Start the helper of the main child; KILL comes after this time, if ever.
     Help(Option<Duration>),
     /// KILL the helper.
@@ -105,6 +105,8 @@ pub enum Note {
     Ended(Child, Exit),
     /// A child that nobody told to end has ended; whether it may be started again depends on its services.
     Unasked(Child, Exit),
+    /// One of them is away: it is started again.
+    Returning(Child),
     /// The grace period is over.
     GraceOver,
     /// Stop signals came until the ladder had no step left.

@@ -48,6 +48,8 @@ struct World {
     due: Vec<Signal>,
     forwarded: Vec<Signal>,
     main_exit: Option<Exit>,
+    /// In the main child's place a process asks for its services.
+    asking: bool,
     exit: Option<u8>,
 }
 
@@ -78,6 +80,7 @@ impl World {
             due: Vec::new(),
             forwarded: Vec::new(),
             main_exit: None,
+            asking: false,
             exit: None,
         };
         world.obey(actions);
@@ -98,7 +101,8 @@ impl World {
         for action in actions {
             assert_eq!(self.exit, None, "after the exit: {action:?}");
             match action {
-                Action::Start(child) | Action::Resume(child) => {
+                Action::Start(child) | Action::Ask(child) => {
+                    self.asking = matches!(action, Action::Ask(_));
                     assert!(!self.alive[child], "started twice");
                     assert!(self.stopped.is_none(), "started while stopping");
                     self.alive[child] = true;
@@ -118,9 +122,10 @@ impl World {
                     assert!(signal == SIGTERM && self.swept.is_none() && !self.alive.contains(&true));
                     self.swept = Some(self.now);
                 }
-                Action::Clear(child) => {
+                Action::Clear(child, signal) => {
                     assert!(!self.alive[child]);
-                    let left = std::mem::take(&mut self.litter);
+                    let left = self.litter;
+                    self.litter &= signal != SIGKILL;
                     self.event(Event::Cleared(child, left));
                 }
                 Action::Help(_) => self.helper = true,
@@ -206,7 +211,7 @@ impl World {
             }
             Step::Become(child) => {
                 let child = child % self.alive.len();
-                if self.alive[child] && !self.became[child] {
+                if self.alive[child] && !self.became[child] && !self.asking {
                     self.became[child] = true;
                     self.event(Event::Became(child));
                 }
@@ -244,9 +249,8 @@ impl World {
             return;
         }
         if child == 0 {
-            // "Go on" or "nothing is away" is what the stage says, when it is not killed.
-            let unasked = self.main_exit.filter(|_| !self.became[0] && exit == Exit::Code(0));
-            self.main_exit = unasked.or(Some(exit));
+            // The answer to a question is no end of the child.
+            self.main_exit = self.main_exit.filter(|_| self.asking).or(Some(exit));
         }
         self.event(Event::Ended(child, exit));
         self.reaped();
@@ -271,7 +275,7 @@ impl World {
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
-    prop_oneof![(0..=255).prop_map(Exit::Code), (1..=64).prop_map(Exit::Killed)]
+    prop_oneof![2 => (0..=255).prop_map(Exit::Code), 1 => Just(Exit::Code(1)), 1 => (1..=64).prop_map(Exit::Killed)]
 }
 
 fn signal() -> impl Strategy<Value = Signal> {
