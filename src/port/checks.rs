@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_secs(1);
@@ -20,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(8);
 const OTHERS: Duration = Duration::from_secs(4);
 /// The most that asking for the figures of `/metrics` takes; a scrape does not wait longer than [`OTHERS`] for its turn.
 const FIGURES: Duration = Duration::from_secs(2);
+
+/// How much longer than it was told to a check may take before its turn is over: a command that names a service may hang.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// The kinds in the order of their numbers here.
 pub(super) const KINDS: [Kind; 3] = [Kind::Liveness, Kind::Readiness, Kind::Startup];
@@ -101,8 +104,8 @@ impl Checks {
         }
         let limit = if liveness { left } else { left.min(OTHERS) };
         let vars = Arc::clone(&self.vars);
-        let found = spawn_blocking(move || probe::run(kind, None, limit, &*vars)).await;
-        let verdict = found.unwrap_or_else(|_| Verdict::late(limit));
+        let found = timeout(limit + SLACK, spawn_blocking(move || probe::run(kind, None, limit, &*vars))).await;
+        let verdict = found.ok().and_then(Result::ok).unwrap_or_else(|| Verdict::late(limit));
         let tally = &mut self.tallies.lock().unwrap_or_else(PoisonError::into_inner)[place];
         *(if verdict.up { &mut tally.up } else { &mut tally.down }) += 1;
         tally.durations.observe(begun.elapsed().as_secs_f64());
@@ -128,7 +131,8 @@ impl Checks {
             return Figures::default();
         }
         let vars = Arc::clone(&self.vars);
-        let figures = spawn_blocking(move || figures::ask(FIGURES, &*vars)).await.unwrap_or_default();
+        let figures = timeout(FIGURES + SLACK, spawn_blocking(move || figures::ask(FIGURES, &*vars))).await;
+        let figures = figures.ok().and_then(Result::ok).unwrap_or_default();
         *kept = Some((Instant::now(), figures.clone()));
         figures
     }

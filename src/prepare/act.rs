@@ -23,14 +23,19 @@ use rustix::fd::OwnedFd;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
+
+/// How long a command that names a service may take, and how often it is looked at.
+const ANSWER: Duration = Duration::from_mins(1);
+const LOOK: Duration = Duration::from_millis(5);
 
 pub(super) type Environment = BTreeMap<OsString, OsString>;
 /// The database and the brokers that a plan leads to.
@@ -280,12 +285,28 @@ pub(super) fn known<T: Clone, E: std::error::Error>(
 fn ask(command: &str, environment: &Environment) -> Result<SecretString, String> {
     let words = shell_words::split(command).map_err(|_| "has an open quote".to_owned())?;
     let (program, arguments) = words.split_first().ok_or_else(|| "is empty".to_owned())?;
-    let output = Command::new(program).args(arguments).env_clear().envs(environment).output();
-    let output = output.map_err(|error| format!("cannot be run: {}", reason(&error)))?;
-    if !output.status.success() {
-        return Err(format!("failed ({}), run it by hand to see why", output.status));
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(environment).stdout(Stdio::piped()).stderr(Stdio::null());
+    let failed = |error: io::Error| format!("cannot be run: {}", reason(&error));
+    let mut child = command.spawn().map_err(failed)?;
+    let since = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            break status;
+        }
+        if since.elapsed() > ANSWER {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("has not ended within {} s, run it by hand to see why", ANSWER.as_secs()));
+        }
+        thread::sleep(LOOK);
+    };
+    if !status.success() {
+        return Err(format!("failed ({status}), run it by hand to see why"));
     }
-    let text = String::from_utf8(output.stdout).map_err(|_| "does not print UTF-8".to_owned())?;
+    let mut text = String::new();
+    let read = child.stdout.take().map_or(Ok(0), |mut output| output.read_to_string(&mut text));
+    read.map_err(|_| "does not print UTF-8".to_owned())?;
     Ok(text.trim_end_matches('\n').to_owned().into())
 }
 
