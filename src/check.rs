@@ -6,6 +6,7 @@ pub mod host;
 pub mod job;
 pub mod page;
 pub mod postgres;
+pub mod restarted;
 pub mod sqlite;
 pub mod tasks;
 pub mod users;

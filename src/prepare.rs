@@ -79,10 +79,11 @@ fn run(words: &[OsString], vars: &dyn Vars, parent: &Parent) -> Result<Code, Cod
         let worker = Goal::Role { role: Role::Worker, words: Vec::new(), standalone: false };
         return Ok(drain::run(&plan(worker, vars)?, limit));
     }
-    if let [first, words @ ..] = words
+    if let [first, age, words @ ..] = words
         && first == AFTER_END
     {
-        return outage::look(&plan(goal(words)?, vars)?, vars);
+        let age = age.to_str().and_then(|text| text.parse().ok()).map(Duration::from_secs).unwrap_or_default();
+        return outage::look(&plan(goal(words)?, vars)?, age, vars);
     }
     let plan = plan(goal(words)?, vars)?;
     for note in &plan.notes {

@@ -70,6 +70,8 @@ struct Driver<'a> {
     /// The last process of each child; its group may outlive it.
     pids: Vec<Option<Pid>>,
     alive: Vec<bool>,
+    /// When each child was started last.
+    born: Vec<Instant>,
     helper: Option<Pid>,
     port: Option<Pid>,
     /// What the children report; the helper's comes last.
@@ -95,6 +97,7 @@ pub fn run(job: &Job, signals: &Signals) -> u8 {
         state,
         pids: vec![None; count],
         alive: vec![false; count],
+        born: vec![Instant::now(); count],
         helper: None,
         port: None,
         reports: (0..=count).map(|_| None).collect(),
@@ -294,14 +297,15 @@ impl Driver<'_> {
 
     /// Starts a child, or what `asks` in its place for its services.
     fn start(&mut self, child: usize, asks: bool) {
-        let first: &[OsString] = if asks { &[AFTER_END.into()] } else { &[] };
+        let age = self.born[child].elapsed().as_secs();
+        let first = if asks { vec![AFTER_END.into(), age.to_string().into()] } else { Vec::new() };
         let given = self.signals.inherited();
         let settle = self.job.manner == Manner::Command && (self.terminal.is_some() || given.ignores());
         let settle = settle.then_some(given);
         // Only where a child may be started again does it matter from which one a process came.
         let mark = matches!(self.job.restart, Restart::First(_)).then_some(child);
         let started = match &self.job.children[child].1 {
-            Kind::Prepare(words) => child::start_prepare(&[first, words].concat(), mark, settle),
+            Kind::Prepare(words) => child::start_prepare(&[&first, words.as_slice()].concat(), mark, settle),
             Kind::Bare(argv) => child::start(argv, settle),
         };
         match started {
@@ -312,6 +316,7 @@ impl Driver<'_> {
                 if asks {
                     self.board.asks(child, pid);
                 } else {
+                    self.born[child] = Instant::now();
                     self.board.started(child, pid);
                 }
             }

