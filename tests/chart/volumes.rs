@@ -190,7 +190,8 @@ pub(crate) fn servers_are_told(render: &Render, mistakes: &mut Vec<String>) {
         let wanted = json!([
             plain("POSTGRES_USER", &values["postgres"]["user"]),
             plain("POSTGRES_DB", &values["postgres"]["database"]),
-            plain("PGDATA", &json!("/var/lib/postgresql/data")),
+            // On the claim, and not below `data`, which the image declares as a volume of its own.
+            plain("PGDATA", &json!("/var/lib/postgresql/pgdata")),
             plain("POSTGRES_INITDB_ARGS", &json!("--data-checksums")),
             secret("POSTGRES_PASSWORD", "POSTGRES_PASSWORD"),
         ]);
