@@ -61,6 +61,16 @@ pub enum Goal {
     AcceptKeys,
 }
 
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To carry it out, or to show what would be done.
+    Start,
+    /// To know the services and options of a role that runs already. What only a start reads is left alone: a file that
+    /// somebody broke since then is no affair of a role that does well.
+    Look,
+}
+
 /// A URL that may have to be asked for first.
 #[derive(Clone, Debug)]
 pub enum Endpoint<T> {
@@ -161,6 +171,7 @@ pub enum Error {
 /// All problems of the settings at once, or the template's, or a role that the line does not have.
 pub fn make(
     goal: Goal,
+    purpose: Purpose,
     settings: &Settings,
     known: Vec<Problem>,
     vars: &dyn Vars,
@@ -204,8 +215,8 @@ pub fn make(
     let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
     let probed = probed(&made, &config);
     let shared = if goal.needs_keys() { made.shared(&config, &mut problems) } else { Vec::new() };
-    let objects =
-        goal.declares().then(|| objects::read(&goal, settings, vars, &installed, database.is_some(), &mut problems));
+    let declares = purpose == Purpose::Start && goal.declares();
+    let objects = declares.then(|| objects::read(&goal, settings, vars, &installed, database.is_some(), &mut problems));
     if !known.is_empty() || !problems.is_empty() {
         return Err(Problems(all(known, problems)).into());
     }
