@@ -323,6 +323,23 @@ fn role(words: &[&str], objects: &str) -> (i32, String) {
 }
 
 #[test]
+fn that_none_was_set_is_said_only_when_it_is_known() {
+    for (end, said, none) in [
+        ("exit 0", "not all are as declared after they were set: variable a; Airflow said nothing", false),
+        ("echo why; exit 3", "could not be set (exit status: 3), none of them was; Airflow's last lines:", true),
+        ("kill -KILL $$", "could not all be set (signal: 9 (SIGKILL)); the next start looks which are; Airflow", false),
+    ] {
+        let folder = fake::folder();
+        let mut command = pod(folder.path(), &["scheduler"], "variables: {a: 1}");
+        let python = folder.path().join("v/bin/python");
+        fs::remove_file(&python).unwrap();
+        fake::executable(&python, &format!("#!/bin/sh\n{end}\n"));
+        let (code, log) = checked(&command.output().unwrap());
+        assert!(code == 86 && log.contains(said) && log.contains("none of them") == none, "{end}: {log}");
+    }
+}
+
+#[test]
 fn a_stop_ends_the_process_that_sets_them() {
     let folder = fake::folder();
     let root = folder.path();
