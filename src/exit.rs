@@ -53,7 +53,7 @@ pub enum Code {
     NoUser = 84,
     /// The packages of `_PIP_ADDITIONAL_REQUIREMENTS` could not be installed.
     NoPackages = 85,
-    /// The declared connections, variables and pools could not be set; none of them was.
+    /// The declared connections, variables and pools could not be set.
     NoObjects = 86,
     /// The command was found and could not be executed.
     NotExecutable = 126,
@@ -93,8 +93,8 @@ impl Code {
         (Self::NoPackages, "the packages of `_PIP_ADDITIONAL_REQUIREMENTS` could not be installed"),
         (
             Self::NoObjects,
-            "the connections, variables and pools of `KUBE_AIRFLOW_OBJECTS` could not be set, and none of them was; the \
-             last lines of Airflow's output were logged",
+            "the connections, variables and pools of `KUBE_AIRFLOW_OBJECTS` could not be set, or not all \
+             of them; the log says which, with the last lines of Airflow's output",
         ),
         (Self::NotExecutable, "the command was found and could not be executed"),
         (Self::NotFound, "the command was not found"),

@@ -7,6 +7,7 @@ mod files;
 pub mod ledger;
 #[cfg(test)]
 mod tests;
+mod uri;
 mod yaml;
 
 pub use files::read;
@@ -102,16 +103,11 @@ fn parts(secret: &SecretString) -> Vec<SecretString> {
     }
     let text = secret.expose_secret();
     let mut out = vec![secret.clone()];
-    if let Ok(value @ serde_json::Value::Object(_)) = serde_json::from_str(text) {
-        walk(&value, &mut out);
-    }
-    // What is between `:` and `@` of a URL, as it is and decoded.
-    if let Some((_, rest)) = text.split_once("://")
-        && let Some((user, _)) = rest.rsplit_once('@')
-        && let Some((_, password)) = user.split_once(':')
-    {
-        out.push(password.into());
-        out.push(percent_encoding::percent_decode_str(password).decode_utf8_lossy().as_ref().into());
+    out.extend(uri::secrets(text));
+    for secret in out.clone() {
+        if let Ok(value @ serde_json::Value::Object(_)) = serde_json::from_str(secret.expose_secret()) {
+            walk(&value, &mut out);
+        }
     }
     let lines: Vec<SecretString> = out
         .iter()

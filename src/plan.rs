@@ -61,6 +61,16 @@ pub enum Goal {
     AcceptKeys,
 }
 
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To carry it out, or to show what would be done.
+    Start,
+    /// To know the services and options of a role that runs already. What only a start reads is left alone: a file that
+    /// somebody broke since then is no affair of a role that does well.
+    Look,
+}
+
 /// A URL that may have to be asked for first.
 #[derive(Clone, Debug)]
 pub enum Endpoint<T> {
@@ -102,8 +112,10 @@ pub struct Plan {
     pub environment: Vec<Setting>,
     /// Environment variables that are taken away.
     pub removed: Vec<OsString>,
-    /// The database, when it is needed.
+    /// The database, when it is needed; see [`Plan::in_schema`].
     pub database: Option<Endpoint<Database>>,
+    /// The schema of its tables, when it was told.
+    pub schema: Option<String>,
     /// The database server behind a pooler.
     pub direct: Option<(String, u16)>,
     /// The broker, when it is needed; several for failover.
@@ -161,6 +173,7 @@ pub enum Error {
 /// All problems of the settings at once, or the template's, or a role that the line does not have.
 pub fn make(
     goal: Goal,
+    purpose: Purpose,
     settings: &Settings,
     known: Vec<Problem>,
     vars: &dyn Vars,
@@ -196,6 +209,7 @@ pub fn make(
         notes: &mut notes,
     };
     let database = needs.contains(&Need::Database).then(|| endpoints.database()).flatten();
+    let schema = database.as_ref().and_then(|_| endpoints.schema());
     let celery = made.executor.contains("Celery");
     let broker = (celery && needs.contains(&Need::Broker)).then(|| endpoints.broker()).flatten();
     let managers = config.plain(&options::EXTERNAL_DB_MANAGERS).ok().flatten().unwrap_or_default();
@@ -204,8 +218,8 @@ pub fn make(
     let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
     let probed = probed(&made, &config);
     let shared = if goal.needs_keys() { made.shared(&config, &mut problems) } else { Vec::new() };
-    let objects =
-        goal.declares().then(|| objects::read(&goal, settings, vars, &installed, database.is_some(), &mut problems));
+    let declares = purpose == Purpose::Start && goal.declares();
+    let objects = declares.then(|| objects::read(&goal, settings, vars, &installed, database.is_some(), &mut problems));
     if !known.is_empty() || !problems.is_empty() {
         return Err(Problems(all(known, problems)).into());
     }
@@ -213,8 +227,8 @@ pub fn make(
     if tested != installed.version {
         notes.push(format!("Airflow {} is served like {tested}, the tested release of line {line}", installed.version));
     }
-    let schema = needs.contains(&Need::Schema) && database.is_some() && goal != Goal::Wait;
-    let migrate = schema.then_some(match (&goal, settings.migrate) {
+    let migrated = needs.contains(&Need::Schema) && database.is_some() && goal != Goal::Wait;
+    let migrate = migrated.then_some(match (&goal, settings.migrate) {
         // The verb is an order.
         (Goal::Migrate, Mode::Off) => Mode::Auto,
         (_, asked) => asked,
@@ -235,6 +249,7 @@ pub fn make(
         environment: made.settings,
         removed: made.removed,
         database,
+        schema,
         direct: settings.direct.clone(),
         broker,
         wait_timeout: settings.wait_timeout,
@@ -267,6 +282,15 @@ fn probed(made: &environment::Made, config: &Config<'_>) -> Vec<(&'static str, &
 }
 
 impl Plan {
+    /// The database as it is to be asked. Airflow sets the search path of its own connections; ours must look at the same
+    /// tables.
+    pub fn in_schema(&self, mut database: Database) -> Database {
+        if let (Database::Postgres(server), Some(schema)) = (&mut database, &self.schema) {
+            server.parameters.push(("options".to_owned(), format!("-csearch_path={schema}")));
+        }
+        database
+    }
+
     /// One of the options that probes look at.
     pub fn probed(&self, opt: &Opt) -> Option<&str> {
         let (section, key) = opt.home(self.installed.version)?;

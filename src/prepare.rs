@@ -17,7 +17,7 @@ use crate::airflow::role::Role;
 use crate::cli::{self, Cli, Verb};
 use crate::env::{self, Vars};
 use crate::exit::Code;
-use crate::plan::{self, Endpoint, Goal, Plan};
+use crate::plan::{self, Endpoint, Goal, Plan, Purpose};
 use crate::process::child::{AFTER_END, PREPARE};
 use crate::process::sys;
 use crate::settings::Settings;
@@ -70,22 +70,22 @@ fn is_pipe(number: i32) -> bool {
 
 fn run(words: &[OsString], vars: &dyn Vars, parent: &Parent) -> Result<Code, Code> {
     if words.first().is_some_and(|word| word == "announce") {
-        return Ok(announce::run(&plan(child_of_standalone(Role::Web), vars)?));
+        return Ok(announce::run(&plan(child_of_standalone(Role::Web), Purpose::Look, vars)?));
     }
     if let [first, limit] = words
         && first == "drain"
     {
         let limit = limit.to_str().and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let worker = Goal::Role { role: Role::Worker, words: Vec::new(), standalone: false };
-        return Ok(drain::run(&plan(worker, vars)?, limit));
+        return Ok(drain::run(&plan(worker, Purpose::Look, vars)?, limit));
     }
     if let [first, age, words @ ..] = words
         && first == AFTER_END
     {
         let age = age.to_str().and_then(|text| text.parse().ok()).map(Duration::from_secs).unwrap_or_default();
-        return outage::look(&plan(goal(words)?, vars)?, age, vars);
+        return outage::look(&plan(goal(words)?, Purpose::Look, vars)?, age, vars);
     }
-    let plan = plan(goal(words)?, vars)?;
+    let plan = plan(goal(words)?, Purpose::Start, vars)?;
     for note in &plan.notes {
         info!("{note}");
     }
@@ -118,17 +118,17 @@ fn goal(words: &[OsString]) -> Result<Goal, Code> {
     }
 }
 
-/// Reads everything there is to read and makes the plan. What is wrong is logged.
+/// Reads everything there is to read for `purpose` and makes the plan. What is wrong is logged.
 ///
 /// # Errors
 /// The exit code for it.
-pub fn plan(goal: Goal, vars: &dyn Vars) -> Result<Plan, Code> {
+pub fn plan(goal: Goal, purpose: Purpose, vars: &dyn Vars) -> Result<Plan, Code> {
     let (settings, problems) = Settings::read(vars);
     let installed = installed(vars, settings.airflow.as_deref()).map_err(|code| {
         log_lines(&Problems(problems.clone()).to_string());
         if problems.is_empty() { code } else { Code::Settings }
     })?;
-    plan::make(goal, &settings, problems, vars, installed).map_err(|error| {
+    plan::make(goal, purpose, &settings, problems, vars, installed).map_err(|error| {
         let code = match &error {
             plan::Error::Unsupported(_) => Code::Unsupported,
             plan::Error::Settings(_) | plan::Error::Render(plan::RenderError::Found(..)) => Code::Settings,

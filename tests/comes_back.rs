@@ -89,6 +89,23 @@ fn a_role_that_ends_with_its_services_there_ends_its_container_with_its_code() {
 }
 
 #[test]
+fn a_file_of_objects_that_broke_is_told_only_when_the_role_is_to_start_again() {
+    for (network, code) in [(Network::Passes, 3), (Network::Refuses, 78)] {
+        let (mut fake, relay) = scheduler();
+        let file = fake.path("objects.yaml");
+        fs::write(&file, "variables:\n").unwrap();
+        fake.set("KUBE_AIRFLOW_OBJECTS", file.to_str().unwrap());
+        fake.start(&["scheduler"]);
+        fs::write(&file, "variables: [a]\n").unwrap();
+        relay.set(network);
+        end(&fake);
+        assert_eq!(fake.ended().code(), Some(code));
+        let log = fake.log();
+        assert_eq!(log.contains("objects.yaml:1: variables is not a mapping"), code == 78, "{log}");
+    }
+}
+
+#[test]
 fn a_stop_ends_the_wait_at_once_and_an_outage_without_end_has_its_own_code() {
     let (mut fake, relay) = scheduler();
     fake.start(&["scheduler"]);

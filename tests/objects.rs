@@ -8,8 +8,10 @@ mod fake;
 mod stack;
 
 use common::{NASTY, postgres};
+use kube_airflow_init::database::{Database, Postgres};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use stack::Stack;
 use stack::line::{Line, ONE, THREE, TWO};
@@ -296,9 +298,12 @@ fn objects_live_on_sqlite_with_1_10() {
 
 /// A role of 3.3 with a script in Airflow's place and a shell in Python's, which sets nothing.
 fn pod(root: &Path, words: &[&str], objects: &str) -> Command {
+    pod_on(&postgres::server().database(), root, words, objects)
+}
+
+fn pod_on(database: &Postgres, root: &Path, words: &[&str], objects: &str) -> Command {
     fake::install(&root.join("v"), "3.3.2", "echo the role runs");
     fs::write(root.join("objects.yaml"), objects).unwrap();
-    let database = postgres::server().database();
     let sql = format!(
         "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('e3a246e0dc1');
          CREATE TABLE slot_pool (pool text); INSERT INTO slot_pool VALUES ('default_pool');
@@ -320,6 +325,44 @@ fn pod(root: &Path, words: &[&str], objects: &str) -> Command {
 fn role(words: &[&str], objects: &str) -> (i32, String) {
     let folder = fake::folder();
     checked(&pod(folder.path(), words, objects).output().unwrap())
+}
+
+#[test]
+fn a_schema_of_its_own_is_looked_at_also_when_a_command_names_the_database() {
+    for asked in [false, true] {
+        let (folder, database) = (fake::folder(), postgres::server().database());
+        let root = folder.path();
+        let mut command = pod_on(&database, root, &["sync", "--dry-run"], "pools: {default_pool: {slots: 1}}");
+        postgres::server().sql(&database.name, "ALTER SCHEMA public RENAME TO af");
+        command.env("AIRFLOW__DATABASE__SQL_ALCHEMY_SCHEMA", "af");
+        if asked {
+            for name in ["HOST", "PORT", "DB", "USER", "PASSWORD"] {
+                command.env_remove(format!("POSTGRES_{name}"));
+            }
+            let url = Database::Postgres(database).to_url("postgresql+psycopg2");
+            fs::write(root.join("url"), url.expose_secret()).unwrap();
+            command.env("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD", format!("cat {}/url", root.display()));
+        }
+        let (code, said) = checked(&command.output().unwrap());
+        assert!(code == 0 && said.contains("change  pool default_pool\n"), "asked: {asked}: {said}");
+    }
+}
+
+#[test]
+fn that_none_was_set_is_said_only_when_it_is_known() {
+    for (end, said, none) in [
+        ("exit 0", "not all are as declared after they were set: variable a; Airflow said nothing", false),
+        ("echo why; exit 3", "could not be set (exit status: 3), none of them was; Airflow's last lines:", true),
+        ("kill -KILL $$", "could not all be set (signal: 9 (SIGKILL)); the next start looks which are; Airflow", false),
+    ] {
+        let folder = fake::folder();
+        let mut command = pod(folder.path(), &["scheduler"], "variables: {a: 1}");
+        let python = folder.path().join("v/bin/python");
+        fs::remove_file(&python).unwrap();
+        fake::executable(&python, &format!("#!/bin/sh\n{end}\n"));
+        let (code, log) = checked(&command.output().unwrap());
+        assert!(code == 86 && log.contains(said) && log.contains("none of them") == none, "{end}: {log}");
+    }
 }
 
 #[test]

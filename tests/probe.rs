@@ -98,6 +98,25 @@ fn a_configured_limit_and_a_configured_name_are_used() {
 }
 
 #[test]
+fn a_file_of_objects_that_broke_is_no_affair_of_a_scheduler_that_runs() {
+    let database = database();
+    let mut fake = on(&database, "3.3.2");
+    let file = fake.path("objects.yaml");
+    std::fs::write(&file, "variables:\n").unwrap();
+    fake.set("KUBE_AIRFLOW_OBJECTS", file.to_str().unwrap());
+    fake.start(&["scheduler"]);
+    for broken in ["variables: [", "connections: {a: {type: mysql, password_file: /nowhere}}"] {
+        std::fs::write(&file, broken).unwrap();
+        row(&database, "SchedulerJob", &hostname(), "running", 0.0, 1.0);
+        expect(&fake, "UUU", "the heartbeat of SchedulerJob is ");
+        let output = fake.probe_later(&["readiness"]).wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        row(&database, "SchedulerJob", &hostname(), "running", 0.0, 31.0);
+        expect(&fake, "ddd", "(limit 30 s)");
+    }
+}
+
+#[test]
 fn a_stopped_main_process_is_found_at_once() {
     let database = database();
     let mut fake = on(&database, "3.3.2");

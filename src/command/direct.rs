@@ -7,7 +7,7 @@ use crate::env::{self, Vars};
 use crate::exit::Code;
 use crate::files;
 use crate::keys::{create, fresh};
-use crate::plan::{self, Goal};
+use crate::plan::{self, Goal, Purpose};
 use crate::prepare;
 use crate::probe::{self, Verdict};
 use crate::reference;
@@ -83,10 +83,11 @@ fn plan(plan: cli::Plan, vars: &dyn Vars) -> Result<Code, Code> {
         }
         let version = prepare::installed(vars, None)?.version;
         let children = table::standalone(version).iter().copied();
-        let plans = children.map(|role| prepare::plan(Goal::Role { role, words: Vec::new(), standalone: true }, vars));
+        let goals = children.map(|role| Goal::Role { role, words: Vec::new(), standalone: true });
+        let plans = goals.map(|goal| prepare::plan(goal, Purpose::Start, vars));
         plans.collect::<Result<Vec<_>, _>>()?
     } else {
-        vec![prepare::plan(Goal::Role { role, words, standalone: false }, vars)?]
+        vec![prepare::plan(Goal::Role { role, words, standalone: false }, Purpose::Start, vars)?]
     };
     print(&match format {
         Format::Json => plan::json(&plans),

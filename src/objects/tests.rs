@@ -170,6 +170,7 @@ proptest::proptest! {
 fn the_parts_of_a_secret_are_secrets_too() {
     let all = |text: &str| parts(&text.into()).iter().map(|part| part.expose_secret().to_owned()).collect::<Vec<_>>();
     assert!(all("mysql://u:p%40ss@h/d").contains(&"p@ss".to_owned()));
+    assert!(all("gcp://?__extra__=%7B%22token%22%3A%22deep%22%7D").contains(&"deep".to_owned()));
     assert!(all("{\"a\": {\"b\": [\"deep\"]}}").contains(&"deep".to_owned()));
     assert!(all("-----BEGIN\nMIIE1234\n").contains(&"MIIE1234".to_owned()));
 }

@@ -29,7 +29,7 @@ impl Endpoints<'_> {
     pub(super) fn database(&mut self) -> Option<Endpoint<Database>> {
         match self.made.told(self.config, &options::DATABASE_URL, self.problems)? {
             Told::Value(url, source) => match Database::parse(url.expose_secret()) {
-                Ok(database) => Some(Endpoint::Known(self.in_schema(database))),
+                Ok(database) => Some(Endpoint::Known(database)),
                 Err(error @ database::Error::Unsupported(_)) => {
                     self.notes.push(format!("the database is neither waited for nor migrated: {error}"));
                     None
@@ -53,16 +53,12 @@ impl Endpoints<'_> {
         }
     }
 
-    /// Airflow sets the search path of its own connections; ours must look at the same tables.
-    fn in_schema(&mut self, mut database: Database) -> Database {
-        let schema = match self.made.told(self.config, &options::DATABASE_SCHEMA, self.problems) {
-            Some(Told::Value(schema, _)) => schema.expose_secret().to_owned(),
-            _ => return database,
-        };
-        if let Database::Postgres(server) = &mut database {
-            server.parameters.push(("options".to_owned(), format!("-csearch_path={schema}")));
+    /// The schema that Airflow's tables are in, where it is not the server's own choice.
+    pub(super) fn schema(&mut self) -> Option<String> {
+        match self.made.told(self.config, &options::DATABASE_SCHEMA, self.problems)? {
+            Told::Value(schema, _) => Some(schema.expose_secret().to_owned()),
+            _ => None,
         }
-        database
     }
 
     pub(super) fn broker(&mut self) -> Option<Endpoint<Vec<Broker>>> {

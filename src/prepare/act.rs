@@ -192,7 +192,7 @@ pub(super) fn endpoints(plan: &Plan, environment: &Environment) -> Result<Servic
     let foreign = |error: &broker::Error| matches!(error, broker::Error::Unsupported(_));
     let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list, foreign);
     // Both were asked before one of them may fail, so that both are in the log.
-    Ok((database?, brokers?))
+    Ok((database?.map(|database| plan.in_schema(database)), brokers?))
 }
 
 /// What can be waited for.

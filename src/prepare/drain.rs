@@ -18,14 +18,13 @@ const NAMED: usize = 5;
 /// Tells until PID 1 ends this process, `limit` from now at the latest.
 pub(super) fn run(plan: &Plan, limit: Option<Duration>) -> Code {
     let start = Instant::now();
-    let Some(Endpoint::Known(Database::Postgres(database))) = &plan.database else {
-        return Code::Success;
-    };
+    let Some(Endpoint::Known(known)) = &plan.database else { return Code::Success };
+    let Database::Postgres(database) = plan.in_schema(known.clone()) else { return Code::Success };
     let init = rustix::process::getppid();
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Code::Os };
     loop {
         let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
-        runtime.block_on(tell(database, left));
+        runtime.block_on(tell(&database, left));
         std::thread::sleep(EVERY);
         // An init that was killed cannot end us, unless it was PID 1.
         if rustix::process::getppid() != init {

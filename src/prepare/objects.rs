@@ -14,7 +14,7 @@ use crate::plan::{Goal, Plan};
 use crate::words::reason;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write as _;
-use std::io::{self, PipeReader, Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -28,6 +28,8 @@ const PROGRAM: &str = include_str!("objects.py");
 const LIMIT: Duration = Duration::from_mins(5);
 /// How long after its end the rest of its output may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How much of its output is kept, in bytes; the rest is read and dropped, so that it never waits for us.
+const OUTPUT: usize = 64 * 1024;
 /// How many lines of a failure are shown.
 const SHOWN: usize = 8;
 /// How many changes are told by name; more are counted.
@@ -154,17 +156,23 @@ async fn set(
         error!("Airflow's Python cannot be run for connections, variables and pools: {}", reason(&error));
         Code::NoObjects
     })?;
-    let after = if status.is_some_and(|status| status.success()) {
-        look(database, declared, sealer).await?
-    } else {
-        Vec::new()
+    let what = match status {
+        Some(status) if status.success() => {
+            let left = look(database, declared, sealer).await?;
+            if is_done(&left) {
+                info!("objects: {} in {:.1} s", summary(steps), start.elapsed().as_secs_f64());
+                return Ok(());
+            }
+            format!("not all are as declared after they were set: {}", names(&left))
+        }
+        // It says so itself, after its transaction was rolled back.
+        Some(status) if status.code().is_some() => format!("could not be set ({status}), none of them was"),
+        // It may have come to its commit.
+        Some(status) => format!("could not all be set ({status}); the next start looks which are"),
+        None => format!("could not all be set within {} s; the next start looks which are", LIMIT.as_secs()),
     };
-    if status.is_some_and(|status| status.success()) && is_done(&after) {
-        info!("objects: {} in {:.1} s", summary(steps), start.elapsed().as_secs_f64());
-        return Ok(());
-    }
-    let how = status.map_or_else(|| format!("not within {} s", LIMIT.as_secs()), |status| status.to_string());
-    error!("connections, variables and pools could not be set ({how}), none of them was; Airflow's last lines:");
+    let tail = if output.trim().is_empty() { "Airflow said nothing" } else { "Airflow's last lines:" };
+    error!("connections, variables and pools: {what}; {tail}");
     for line in last_lines(&output, &secrets(plan, declared, database, environment)) {
         log_lines(&format!("| {line}"));
     }
@@ -228,11 +236,24 @@ async fn run(plan: &Plan, environment: &Environment, order: &SecretString) -> io
     Ok((status, told.recv_timeout(LAST_WORDS).unwrap_or_default()))
 }
 
-fn listen(mut reader: PipeReader) -> String {
-    let mut bytes = Vec::new();
-    // What was read up to an error is still worth showing.
-    let _ = reader.read_to_end(&mut bytes);
-    String::from_utf8_lossy(&bytes).into_owned()
+/// The end of what can be read, in whole lines: half a secret would not be known for one.
+fn listen(mut reader: impl Read) -> String {
+    let (mut kept, mut part, mut cut) = (Vec::new(), [0; 8 * 1024], false);
+    loop {
+        match reader.read(&mut part) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // What was read up to an error is still worth showing.
+            Ok(0) | Err(_) => break,
+            Ok(count) => {
+                kept.extend_from_slice(&part[..count]);
+                let over = kept.len().saturating_sub(OUTPUT);
+                kept.drain(..over);
+                cut |= over > 0;
+            }
+        }
+    }
+    let first = if cut { kept.iter().position(|byte| *byte == b'\n').unwrap_or(kept.len()) } else { 0 };
+    String::from_utf8_lossy(&kept[first..]).into_owned()
 }
 
 /// Everything that the output must not repeat.
@@ -265,6 +286,17 @@ fn last_lines(output: &str, secrets: &[SecretString]) -> Vec<String> {
     lines[lines.len().saturating_sub(SHOWN)..].iter().map(one).collect()
 }
 
+/// What is not as declared, by name; many are counted.
+fn names(steps: &[Step]) -> String {
+    let wrong: Vec<_> = steps.iter().filter(|step| step.what != Do::Keep).collect();
+    let mut names: Vec<_> =
+        wrong.iter().take(NAMED).map(|step| format!("{} {}", step.kind.name(), step.name)).collect();
+    if wrong.len() > NAMED {
+        names.push(format!("{} more", wrong.len() - NAMED));
+    }
+    names.join(", ")
+}
+
 /// `connection mysql_default made, pool etl changed; 3 unchanged`; many are counted: `12 connections made, 3 pools changed`.
 fn summary(steps: &[Step]) -> String {
     let changed: Vec<_> = steps.iter().filter(|step| step.what != Do::Keep).collect();
@@ -282,4 +314,19 @@ fn summary(steps: &[Step]) -> String {
     let last = parts.pop().unwrap_or_default();
     parts.push(last + &tail);
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OUTPUT, listen};
+
+    #[test]
+    fn the_end_of_the_output_is_kept_in_whole_lines() {
+        assert_eq!(listen(&b"one\ntwo"[..]), "one\ntwo");
+        let long = "x".repeat(40_000);
+        let kept = listen(format!("{long}\n{long}\nlast\n").as_bytes());
+        assert_eq!(kept.trim_start(), format!("{long}\nlast\n"));
+        assert_eq!(listen("y".repeat(OUTPUT).as_bytes()).len(), OUTPUT);
+        assert_eq!(listen("y".repeat(OUTPUT + 1).as_bytes()), "");
+    }
 }

@@ -9,9 +9,10 @@ use crate::check::host;
 use crate::cli;
 use crate::database::Database;
 use crate::env::Vars;
-use crate::plan::{Goal, Plan};
+use crate::plan::{Goal, Plan, Purpose};
 use crate::prepare;
 use crate::status::{Child, Process, Status, place};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
@@ -54,7 +55,8 @@ impl Subject {
         let unknown = |what: &str| (role, format!("{role} cannot be asked about: {what}"));
         let goal = Goal::Role { role, words: words.clone(), standalone };
         let settings = prepare::settings(vars).map_err(|_| unknown("the settings are wrong, see standard error"))?;
-        let plan = prepare::plan(goal, vars).map_err(|_| unknown("there is no plan for it, see standard error"))?;
+        let plan = prepare::plan(goal, Purpose::Look, vars);
+        let plan = plan.map_err(|_| unknown("there is no plan for it, see standard error"))?;
         let services = prepare::services(&plan, vars).map_err(|_| unknown("a URL cannot be read"))?;
         let probe =
             table::probe(role, plan.installed.version).ok_or_else(|| unknown("this version has no such role"))?;
@@ -97,8 +99,7 @@ impl Subject {
         let named = self.flag(&["-q", "--queues"]).filter(|_| self.role == Role::Worker);
         let named = named.or_else(|| self.plan.probed(&options::DEFAULT_QUEUE).map(str::to_owned));
         let queues = named.unwrap_or_else(|| "default".to_owned());
-        // More are no use on a dashboard, and each is a question.
-        queues.split(',').map(str::trim).filter(|name| !name.is_empty()).take(20).map(str::to_owned).collect()
+        distinct(&queues)
     }
 
     /// The age at which a heartbeat is too old, in seconds.
@@ -149,6 +150,14 @@ impl Subject {
     fn flag(&self, names: &[&str]) -> Option<String> {
         flag(&self.words, names)
     }
+}
+
+/// The names of a list, each once: a second sample of the same name would spoil the whole page of metrics.
+fn distinct(list: &str) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty() && seen.insert(*name));
+    // More are no use on a dashboard, and each is a question.
+    names.take(20).map(str::to_owned).collect()
 }
 
 fn flag(words: &[OsString], names: &[&str]) -> Option<String> {
@@ -223,6 +232,11 @@ mod tests {
         assert_eq!(port("--port=2").as_deref(), Some("2"));
         assert_eq!(port("-p3 --port 4").as_deref(), Some("4"));
         assert_eq!(port("--portal 5"), None);
+    }
+
+    #[test]
+    fn a_queue_that_is_named_twice_is_one() {
+        assert_eq!(distinct("b, a,b,,a ,c"), ["b", "a", "c"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The keys below one name, read one after the other.
 
 use super::{Declaring, Place};
+use crate::objects::uri;
 use crate::objects::yaml::{Node, Value};
 use crate::settings::reader::secret_file;
 use crate::words::nearest;
@@ -123,12 +124,17 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
                     return Some(SecretString::default());
                 }
                 let text = self.text(name)?;
-                if key == "uri" && has_password(&text) {
+                if key == "uri" && !uri::secrets(&text).is_empty() {
                     let wrong = "has a password, and stands in the file, where everybody can read it";
                     self.wrong(name, wrong, "put the URI into a Secret and name its file in `uri_file`");
                     return None;
                 }
-                return Some(text.into());
+                let text = SecretString::from(text);
+                if key == "uri" {
+                    // Who can tell what somebody put there: nothing of ours repeats it.
+                    secrets.push(text.clone());
+                }
+                return Some(text);
             }
         };
         secrets.push(found.clone());
@@ -212,11 +218,4 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
             self.wrong(name, "is not known", fix);
         }
     }
-}
-
-/// Whether a URI has something between `:` and `@` of its authority.
-fn has_password(uri: &str) -> bool {
-    let Some((_, rest)) = uri.split_once("://") else { return false };
-    let user = rest.split(['/', '?']).next().and_then(|authority| authority.rsplit_once('@'));
-    user.and_then(|(user, _)| user.split_once(':')).is_some_and(|(_, password)| !password.is_empty())
 }
