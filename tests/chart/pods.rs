@@ -152,6 +152,11 @@ pub(crate) fn strategies_fit(render: &Render, mistakes: &mut Vec<String>) {
             _ => Value::Null,
         };
         same(mistakes, &format!("{what} strategy"), &spec["strategy"], &strategy);
+        // A rollout that waits, migrates and starts for as long as it may is not a failed one.
+        let patience: u64 =
+            ["services", "migration", "start"].map(|key| render.values["wait"][key].as_u64().unwrap()).iter().sum();
+        let deadline = if pod.owner["kind"] == "Deployment" { json!(patience + 600) } else { Value::Null };
+        same(mistakes, &format!("{what} progressDeadlineSeconds"), &spec["progressDeadlineSeconds"], &deadline);
         let values = &render.values["roles"][pod.component];
         let scaled = values["autoscaling"].as_object().is_some_and(|map| !map.is_empty());
         let replicas = match pod.component {

@@ -1,6 +1,6 @@
 //! Network policies against what the roles really connect to: rule by rule, and by asking who reaches whom.
 
-use crate::facts::{bundled, connections, runs_tasks};
+use crate::facts::{bundled, connections, roams, runs_task_code};
 use crate::pods::same;
 use crate::render::{Render, list, text};
 use crate::services::matches;
@@ -32,6 +32,10 @@ fn labels(render: &Render, component: &str) -> Value {
 fn ports_of(render: &Render, to: &str, port: u16) -> Vec<u16> {
     let direct = text(&render.values["postgres"]["direct"]).rsplit_once(':').filter(|_| to == "postgres");
     std::iter::once(port).chain(direct.map(|(_, port)| port.parse().unwrap())).collect()
+}
+
+fn delegates(render: &Render, role: Role) -> bool {
+    render.values["delegation"]["enabled"] == true && runs_task_code(render, role)
 }
 
 type Rules = BTreeSet<String>;
@@ -73,12 +77,13 @@ fn wanted(render: &Render) -> BTreeMap<String, (Rules, Rules)> {
         egress.insert(
             json!({ "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }] }).to_string(),
         );
-        if Role::named(component).is_some_and(|role| runs_tasks(render, role)) {
+        let Some(role) = Role::named(component) else { continue };
+        if roams(render, role) {
             if policy["tasks_reach_anything"] == true {
                 egress.insert(json!({}).to_string());
             } else {
                 egress.extend(list(&policy["task_egress"]).iter().map(Value::to_string));
-                egress.extend((render.values["delegation"]["enabled"] == true).then(|| api.clone()));
+                egress.extend(delegates(render, role).then(|| api.clone()));
             }
         }
     }
@@ -164,8 +169,8 @@ pub(crate) fn closure(render: &Render, mistakes: &mut Vec<String>) {
                 // Pages are for everybody.
                 let page = [("webserver", 8080), ("flower", 5555)].contains(&(to.component, port));
                 let needed = wanted.contains(&(from.component.to_owned(), to.component.to_owned(), port));
-                let roams = open && Role::named(from.component).is_some_and(|role| runs_tasks(render, role));
-                if out != (needed || roams) {
+                let free = open && Role::named(from.component).is_some_and(|role| roams(render, role));
+                if out != (needed || free) {
                     mistakes.push(format!("{} to {}:{port}: egress is {out}", from.component, to.component));
                 }
                 if into != (needed || page) {

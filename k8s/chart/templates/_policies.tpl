@@ -16,7 +16,8 @@
 {{- if eq $name "http" }}{{ $pages = append $pages (merge (dict "ports" (include "airflow.tcp" $port | fromYamlArray)) (ternary (dict "from" $values.network_policy.clients) dict (gt (len $values.network_policy.clients) 0))) }}{{ end }}
 {{- end }}
 {{- $world := list }}
-{{- if $row.tasks }}{{ $world = ternary (list dict) $values.network_policy.task_egress $values.network_policy.tasks_reach_anything }}{{ end }}
+{{- /* The webserver reads logs from where they are kept. */ -}}
+{{- if or $row.tasks (has $line $row.parses) (and (eq $role "webserver") $values.logs.remote.folder) }}{{ $world = ternary (list dict) $values.network_policy.task_egress $values.network_policy.tasks_reach_anything }}{{ end }}
 {{- if and $row.tasks $values.delegation.enabled (not $values.network_policy.tasks_reach_anything) }}{{ $world = append $world (dict "ports" (include "airflow.tcp_api" . | fromYamlArray)) }}{{ end }}
 {{- $_ := set $policies $role (dict "ingress" $pages "egress" $world) }}
 {{- end }}
