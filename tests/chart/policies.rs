@@ -57,7 +57,7 @@ fn wanted(render: &Render) -> BTreeMap<String, (Rules, Rules)> {
         rules.get_mut(&from).unwrap().1.insert(out.to_string());
     }
     let policy = &render.values["network_policy"];
-    let api = json!({ "ports": tcp(&[443, 6443]) }).to_string();
+    let api = json!({ "ports": tcp(&[443, 6443, 8443, 16443]) }).to_string();
     for (component, (ingress, egress)) in &mut rules {
         match component.as_str() {
             "keys" => {
@@ -74,9 +74,8 @@ fn wanted(render: &Render) -> BTreeMap<String, (Rules, Rules)> {
             }
             _ => {}
         }
-        egress.insert(
-            json!({ "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }] }).to_string(),
-        );
+        let dns = [53, 5353].map(|port| ["UDP", "TCP"].map(|protocol| json!({ "port": port, "protocol": protocol })));
+        egress.insert(json!({ "ports": dns.concat() }).to_string());
         let Some(role) = Role::named(component) else { continue };
         if roams(render, role) {
             if policy["tasks_reach_anything"] == true {

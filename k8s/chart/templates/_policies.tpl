@@ -37,7 +37,7 @@
 {{- end }}
 {{- end }}
 {{- range $name, $policy := $policies }}
-{{- if not (has $name (list "postgres" "rabbitmq")) }}{{ $_ := set $policy "egress" (append $policy.egress (dict "ports" (list (dict "port" 53 "protocol" "UDP") (dict "port" 53 "protocol" "TCP")))) }}{{ end }}
+{{- if not (has $name (list "postgres" "rabbitmq")) }}{{ $_ := set $policy "egress" (append $policy.egress (dict "ports" (include "airflow.dns" . | fromYamlArray))) }}{{ end }}
 {{- end }}
 {{- if $values.secrets.create }}{{ $_ := set $policies "keys" (dict "ingress" list "egress" (list (dict "ports" (include "airflow.tcp_api" . | fromYamlArray)))) }}{{ end }}
 {{ toYaml $policies }}
@@ -47,10 +47,20 @@
 - {port: {{ . }}, protocol: TCP}
 {{- end }}
 
-{{/* The API server: as the Service `kubernetes`, and as most clusters have it behind that. */}}
+{{/* 5353: the pods behind OpenShift's DNS. */}}
+{{- define "airflow.dns" -}}
+{{- range $port := list 53 5353 }}
+- {port: {{ $port }}, protocol: UDP}
+- {port: {{ $port }}, protocol: TCP}
+{{- end }}
+{{- end }}
+
+{{/* The API server: as the Service `kubernetes`, and as clusters have it behind that. */}}
 {{- define "airflow.tcp_api" -}}
 - {port: 443, protocol: TCP}
 - {port: 6443, protocol: TCP}
+- {port: 8443, protocol: TCP}
+- {port: 16443, protocol: TCP}
 {{- end }}
 
 {{- define "airflow.peer" -}}
