@@ -43,6 +43,23 @@ pub(crate) fn runs_tasks(render: &Render, role: Role) -> bool {
     role == if render.celery() { Role::Worker } else { Role::Scheduler }
 }
 
+/// Whether a role runs code of tasks: what a deferred task waits with is its code, too.
+pub(crate) fn runs_task_code(render: &Render, role: Role) -> bool {
+    runs_tasks(render, role) || role == Role::Triggerer
+}
+
+/// Whether a role may need whatever tasks need: it runs code of DAG files or their callbacks, or reads logs from a bucket.
+pub(crate) fn roams(render: &Render, role: Role) -> bool {
+    let parses = match role {
+        Role::DagProcessor => true,
+        // Its own parsing went to the dag-processor with Airflow 3.
+        Role::Scheduler => render.line() != "3",
+        Role::Web => render.line() == "1" || render.values["logs"]["remote"]["folder"] != "",
+        _ => false,
+    };
+    parses || runs_task_code(render, role)
+}
+
 /// The port of a role in this render, under its name.
 pub(crate) fn port(render: &Render, role: Role, spec: &Spec) -> Option<(&'static str, u16)> {
     match role {

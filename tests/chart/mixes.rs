@@ -32,6 +32,7 @@ fn switches() -> Vec<Vec<Value>> {
         on_off(&["persistence", "enabled"]),
         on_off(&["logs", "persistence", "enabled"]),
         on_off(&["logs", "groomer", "enabled"]),
+        vec![json!({}), json!({ "logs": { "remote": { "folder": "s3://bucket/logs", "conn_id": "logs" } } })],
         on_off(&["secrets", "create"]),
         vec![
             json!({}),

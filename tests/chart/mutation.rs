@@ -43,6 +43,7 @@ const WATCHED: &[&str] = &[
     "strategy",
     "terminationMessagePolicy",
     "backoffLimit",
+    "progressDeadlineSeconds",
 ];
 
 /// Paths whose change is no mistake, each with its reason.

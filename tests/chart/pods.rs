@@ -55,6 +55,8 @@ pub(crate) fn the_init_is_the_entrypoint(render: &Render, mistakes: &mut Vec<Str
 /// docs/probes.md.
 static PAGE: LazyLock<String> = LazyLock::new(|| std::fs::read_to_string(format!("{ROOT}/docs/probes.md")).unwrap());
 
+static DEFAULTS: LazyLock<Value> = LazyLock::new(crate::render::defaults);
+
 /// The row of a probe in that page: period, timeout and failures.
 fn documented(kind: &str) -> [u64; 3] {
     let row = PAGE.lines().find(|line| line.starts_with(&format!("| {kind}Probe |"))).unwrap();
@@ -79,6 +81,9 @@ pub(crate) fn probes_have_our_numbers(render: &Render, mistakes: &mut Vec<String
             let seconds = |key: &str| wait[key].as_u64().unwrap();
             // As long as everything before the role may take, and as Airflow itself needs to start.
             let startup = (seconds("services") + seconds("migration") + seconds("start")).div_ceil(period);
+            if kind == "startup" && *wait == DEFAULTS["wait"] {
+                same(mistakes, "the patience of docs/probes.md", &failures.into(), &startup.into());
+            }
             let failures = if kind == "startup" { startup } else { failures };
             let wanted = json!({
                 "exec": { "command": ["kube-airflow-init", "probe", kind] },
@@ -152,6 +157,11 @@ pub(crate) fn strategies_fit(render: &Render, mistakes: &mut Vec<String>) {
             _ => Value::Null,
         };
         same(mistakes, &format!("{what} strategy"), &spec["strategy"], &strategy);
+        // A rollout that waits, migrates and starts for as long as it may is not a failed one.
+        let patience: u64 =
+            ["services", "migration", "start"].map(|key| render.values["wait"][key].as_u64().unwrap()).iter().sum();
+        let deadline = if pod.owner["kind"] == "Deployment" { json!(patience + 600) } else { Value::Null };
+        same(mistakes, &format!("{what} progressDeadlineSeconds"), &spec["progressDeadlineSeconds"], &deadline);
         let values = &render.values["roles"][pod.component];
         let scaled = values["autoscaling"].as_object().is_some_and(|map| !map.is_empty());
         let replicas = match pod.component {

@@ -1,6 +1,6 @@
 //! Network policies against what the roles really connect to: rule by rule, and by asking who reaches whom.
 
-use crate::facts::{bundled, connections, runs_tasks};
+use crate::facts::{bundled, connections, roams, runs_task_code};
 use crate::pods::same;
 use crate::render::{Render, list, text};
 use crate::services::matches;
@@ -34,6 +34,10 @@ fn ports_of(render: &Render, to: &str, port: u16) -> Vec<u16> {
     std::iter::once(port).chain(direct.map(|(_, port)| port.parse().unwrap())).collect()
 }
 
+fn delegates(render: &Render, role: Role) -> bool {
+    render.values["delegation"]["enabled"] == true && runs_task_code(render, role)
+}
+
 type Rules = BTreeSet<String>;
 
 /// The rules that each component must have: ingress and egress, as text.
@@ -53,7 +57,7 @@ fn wanted(render: &Render) -> BTreeMap<String, (Rules, Rules)> {
         rules.get_mut(&from).unwrap().1.insert(out.to_string());
     }
     let policy = &render.values["network_policy"];
-    let api = json!({ "ports": tcp(&[443, 6443]) }).to_string();
+    let api = json!({ "ports": tcp(&[443, 6443, 8443, 16443]) }).to_string();
     for (component, (ingress, egress)) in &mut rules {
         match component.as_str() {
             "keys" => {
@@ -70,15 +74,15 @@ fn wanted(render: &Render) -> BTreeMap<String, (Rules, Rules)> {
             }
             _ => {}
         }
-        egress.insert(
-            json!({ "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }] }).to_string(),
-        );
-        if Role::named(component).is_some_and(|role| runs_tasks(render, role)) {
+        let dns = [53, 5353].map(|port| ["UDP", "TCP"].map(|protocol| json!({ "port": port, "protocol": protocol })));
+        egress.insert(json!({ "ports": dns.concat() }).to_string());
+        let Some(role) = Role::named(component) else { continue };
+        if roams(render, role) {
             if policy["tasks_reach_anything"] == true {
                 egress.insert(json!({}).to_string());
             } else {
                 egress.extend(list(&policy["task_egress"]).iter().map(Value::to_string));
-                egress.extend((render.values["delegation"]["enabled"] == true).then(|| api.clone()));
+                egress.extend(delegates(render, role).then(|| api.clone()));
             }
         }
     }
@@ -164,8 +168,8 @@ pub(crate) fn closure(render: &Render, mistakes: &mut Vec<String>) {
                 // Pages are for everybody.
                 let page = [("webserver", 8080), ("flower", 5555)].contains(&(to.component, port));
                 let needed = wanted.contains(&(from.component.to_owned(), to.component.to_owned(), port));
-                let roams = open && Role::named(from.component).is_some_and(|role| runs_tasks(render, role));
-                if out != (needed || roams) {
+                let free = open && Role::named(from.component).is_some_and(|role| roams(render, role));
+                if out != (needed || free) {
                     mistakes.push(format!("{} to {}:{port}: egress is {out}", from.component, to.component));
                 }
                 if into != (needed || page) {

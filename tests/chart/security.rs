@@ -44,7 +44,7 @@ pub(crate) fn pods_are_restricted(render: &Render, mistakes: &mut Vec<String>) {
 /// Whether a pod speaks to the API server.
 fn needs_token(render: &Render, pod: Pod<'_>) -> bool {
     let delegates = render.values["delegation"]["enabled"] == true;
-    let runs_tasks = Role::named(pod.component).is_some_and(|role| facts::runs_tasks(render, role));
+    let runs_tasks = Role::named(pod.component).is_some_and(|role| facts::runs_task_code(render, role));
     pod.component == "keys" || (delegates && runs_tasks)
 }
 

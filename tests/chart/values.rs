@@ -63,6 +63,13 @@ fn wrong_values_are_refused_by_the_name_of_their_key() {
         (json!({ "delegation": { "enabled": true } }), "delegation.namespace: is empty"),
         (json!({ "gateway": { "enabled": true }, "ingress": { "host": "a.example.com" } }), "gateway.name: is empty"),
         (json!({ "airflow": { "airflow_cfg": { "enable": true } } }), "airflow.airflow_cfg.data: is empty"),
+        (json!({ "postgres": { "port": 6432 } }), "postgres.port: the server that is run here"),
+        (json!({ "postgres": { "direct": "db.example.com:5432" } }), "postgres.direct: the server that is run here"),
+        (json!({ "postgres": { "tls": { "mode": "require" } } }), "postgres.tls.mode: the server that is run here"),
+        (json!({ "postgres": { "tls": { "ca_secret": "ca" } } }), "name yours in postgres.host, or remove this"),
+        (json!({ "rabbitmq": { "port": 5671 } }), "rabbitmq.port: the server that is run here"),
+        (json!({ "rabbitmq": { "tls": { "enabled": true } } }), "rabbitmq.tls.enabled: the server that is run here"),
+        (json!({ "rabbitmq": { "tls": { "ca_secret": "ca" } } }), "name yours in rabbitmq.host, or remove this"),
     ] {
         let Some(said) = refused(&values) else { return };
         assert!(said.contains(wanted), "{values}:\n{said}");

@@ -16,7 +16,8 @@
 {{- if eq $name "http" }}{{ $pages = append $pages (merge (dict "ports" (include "airflow.tcp" $port | fromYamlArray)) (ternary (dict "from" $values.network_policy.clients) dict (gt (len $values.network_policy.clients) 0))) }}{{ end }}
 {{- end }}
 {{- $world := list }}
-{{- if $row.tasks }}{{ $world = ternary (list dict) $values.network_policy.task_egress $values.network_policy.tasks_reach_anything }}{{ end }}
+{{- /* The webserver reads logs from where they are kept. */ -}}
+{{- if or $row.tasks (has $line $row.parses) (and (eq $role "webserver") $values.logs.remote.folder) }}{{ $world = ternary (list dict) $values.network_policy.task_egress $values.network_policy.tasks_reach_anything }}{{ end }}
 {{- if and $row.tasks $values.delegation.enabled (not $values.network_policy.tasks_reach_anything) }}{{ $world = append $world (dict "ports" (include "airflow.tcp_api" . | fromYamlArray)) }}{{ end }}
 {{- $_ := set $policies $role (dict "ingress" $pages "egress" $world) }}
 {{- end }}
@@ -36,7 +37,7 @@
 {{- end }}
 {{- end }}
 {{- range $name, $policy := $policies }}
-{{- if not (has $name (list "postgres" "rabbitmq")) }}{{ $_ := set $policy "egress" (append $policy.egress (dict "ports" (list (dict "port" 53 "protocol" "UDP") (dict "port" 53 "protocol" "TCP")))) }}{{ end }}
+{{- if not (has $name (list "postgres" "rabbitmq")) }}{{ $_ := set $policy "egress" (append $policy.egress (dict "ports" (include "airflow.dns" . | fromYamlArray))) }}{{ end }}
 {{- end }}
 {{- if $values.secrets.create }}{{ $_ := set $policies "keys" (dict "ingress" list "egress" (list (dict "ports" (include "airflow.tcp_api" . | fromYamlArray)))) }}{{ end }}
 {{ toYaml $policies }}
@@ -46,10 +47,20 @@
 - {port: {{ . }}, protocol: TCP}
 {{- end }}
 
-{{/* The API server: as the Service `kubernetes`, and as most clusters have it behind that. */}}
+{{/* 5353: the pods behind OpenShift's DNS. */}}
+{{- define "airflow.dns" -}}
+{{- range $port := list 53 5353 }}
+- {port: {{ $port }}, protocol: UDP}
+- {port: {{ $port }}, protocol: TCP}
+{{- end }}
+{{- end }}
+
+{{/* The API server: as the Service `kubernetes`, and as clusters have it behind that. */}}
 {{- define "airflow.tcp_api" -}}
 - {port: 443, protocol: TCP}
 - {port: 6443, protocol: TCP}
+- {port: 8443, protocol: TCP}
+- {port: 16443, protocol: TCP}
 {{- end }}
 
 {{- define "airflow.peer" -}}

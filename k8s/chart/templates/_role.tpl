@@ -50,6 +50,10 @@ spec:
     type: RollingUpdate
     rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
   {{- end }}
+  {{- if not $row.stateful }}
+  # As long as the startup probe, and Kubernetes' own 10 minutes to find a node and to pull the image.
+  progressDeadlineSeconds: {{ with $top.Values.wait }}{{ add .services .migration .start 600 }}{{ end }}
+  {{- end }}
   revisionHistoryLimit: 3
   selector:
     matchLabels:
