@@ -31,9 +31,9 @@ pub fn signal_everything(signal: Signal) {
     }
 }
 
-/// Sends `signal` to what a child left behind and returns how many there were; zombies do not count; 0 only counts. All that it left has become ours:
-/// so these are our children, and theirs, except the ones that run (`alive`) and what carries another child's mark. What
-/// carries none counts too: programs that show a title overwrite it.
+/// Sends `signal` to what a child left behind and returns how many there were; zombies do not count; 0 only counts. All that
+/// it left has become ours: so these are our children, and theirs, except the ones that run (`alive`) and what carries
+/// another child's mark. What carries none counts too: programs that show a title overwrite it.
 pub fn clear(group: Option<Pid>, mark: usize, alive: &[Pid], signal: Signal) -> usize {
     let families = families();
     let ours = getpid().as_raw_nonzero().get();

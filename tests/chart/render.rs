@@ -99,6 +99,21 @@ impl Render {
         if self.release == "airflow" { part.to_owned() } else { format!("{}-{part}", self.release) }
     }
 
+    /// The name of the Secret that holds what no other Secret is named for.
+    pub(crate) fn secret_name(&self) -> String {
+        match text(&self.values["secrets"]["name"]) {
+            "" => self.part("airflow-keys"),
+            name => name.to_owned(),
+        }
+    }
+
+    /// A variable whose value is a key of a Secret, as `env` of a container must have it.
+    pub(crate) fn secret(&self, variable: &str, key: &str) -> Value {
+        let own = &self.values["secrets"]["from"][key];
+        let from = if own.is_null() { json!({ "name": self.secret_name(), "key": key }) } else { own.clone() };
+        json!({ "name": variable, "valueFrom": { "secretKeyRef": from } })
+    }
+
     /// What the map of all Airflow pods says.
     pub(crate) fn settings(&self) -> &Value {
         let name = self.part("airflow-settings");

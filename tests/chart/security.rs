@@ -127,10 +127,7 @@ pub(crate) fn secrets_are_referenced(render: &Render, mistakes: &mut Vec<String>
     mistakes.extend(render.of("Secret").map(|secret| format!("a Secret is rendered: {}", secret["metadata"]["name"])));
     let generated = kube_airflow_init::keys::fresh::fresh(kube_airflow_init::keys::fresh::Form::Env, true).unwrap();
     let keys: Vec<_> = generated.lines().filter_map(|line| line.split_once('=')).map(|(key, _)| key).collect();
-    let name = match text(&render.values["secrets"]["name"]) {
-        "" => render.part("airflow-keys"),
-        name => name.to_owned(),
-    };
+    let name = render.secret_name();
     for pod in render.pods() {
         for entry in pod.containers().flat_map(|container| list(&container["env"])) {
             let variable = text(&entry["name"]);

@@ -6,15 +6,7 @@ use serde_json::{Value, json};
 
 pub(crate) fn roles_are_told(render: &Render, mistakes: &mut Vec<String>) {
     let values = &render.values;
-    let name = match text(&values["secrets"]["name"]) {
-        "" => render.part("airflow-keys"),
-        name => name.to_owned(),
-    };
-    let secret = |variable: &str, key: &str| {
-        let own = &values["secrets"]["from"][key];
-        let from = if own.is_null() { json!({ "name": name, "key": key }) } else { own.clone() };
-        json!({ "name": variable, "valueFrom": { "secretKeyRef": from } })
-    };
+    let secret = |variable: &str, key: &str| render.secret(variable, key);
     let user = text(&values["airflow"]["admin_user"]);
     for pod in render.pods().into_iter().filter(|pod| pod.is_role() || pod.component == "migrate") {
         let mut wanted = vec![secret("POSTGRES_PASSWORD", "POSTGRES_PASSWORD")];

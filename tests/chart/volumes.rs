@@ -176,15 +176,7 @@ pub(crate) fn groomers_fit(render: &Render, mistakes: &mut Vec<String>) {
 /// The two servers get what their stock images document.
 pub(crate) fn servers_are_told(render: &Render, mistakes: &mut Vec<String>) {
     let values = &render.values;
-    let name = match text(&values["secrets"]["name"]) {
-        "" => render.part("airflow-keys"),
-        name => name.to_owned(),
-    };
-    let secret = |variable: &str, key: &str| {
-        let own = &values["secrets"]["from"][key];
-        let from = if own.is_null() { json!({ "name": name, "key": key }) } else { own.clone() };
-        json!({ "name": variable, "valueFrom": { "secretKeyRef": from } })
-    };
+    let secret = |variable: &str, key: &str| render.secret(variable, key);
     let plain = |variable: &str, value: &Value| json!({ "name": variable, "value": value });
     if let Some(pod) = render.pod("postgres") {
         let wanted = json!([
