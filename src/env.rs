@@ -162,7 +162,7 @@ variables! {
     KUBE_AIRFLOW_LOG_LEVEL = "KUBE_AIRFLOW_LOG_LEVEL", Ours, Text, "info",
         "`error`, `warn`, `info` or `debug`.";
     KUBE_AIRFLOW_TERMINATION_LOG = "KUBE_AIRFLOW_TERMINATION_LOG", Ours, Text, "/dev/termination-log",
-        "File that gets the last log line, if it is there: the kubelet shows it as the container's last words.";
+        "File that gets the last log line, and what kept a role from being started, if it is there: the kubelet shows it as the container's last words.";
     KUBE_AIRFLOW_SERVICE_ACCOUNT = "KUBE_AIRFLOW_SERVICE_ACCOUNT", Ours, Text, "/var/run/secrets/kubernetes.io/serviceaccount",
         "Folder with `token`, `ca.crt` and `namespace`, for `keys --create-secret`.";
     AIRFLOW_HOME = "AIRFLOW_HOME", Airflow, Text, "~/airflow",

@@ -13,6 +13,7 @@ pub mod exit;
 pub mod files;
 pub mod ini;
 pub mod keys;
+pub mod last_words;
 pub mod metrics;
 pub mod migrate;
 pub mod objects;

@@ -17,11 +17,13 @@ use crate::airflow::role::Role;
 use crate::cli::{self, Cli, Verb};
 use crate::env::{self, Vars};
 use crate::exit::Code;
+use crate::last_words;
 use crate::plan::{self, Endpoint, Goal, Plan, Purpose};
 use crate::process::child::{AFTER_END, PREPARE};
 use crate::process::sys;
 use crate::settings::Settings;
 use crate::settings::problem::Problems;
+use crate::telemetry;
 use clap::Parser;
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
@@ -85,7 +87,13 @@ fn run(words: &[OsString], vars: &dyn Vars, parent: &Parent) -> Result<Code, Cod
         let age = age.to_str().and_then(|text| text.parse().ok()).map(Duration::from_secs).unwrap_or_default();
         return outage::look(&plan(goal(words)?, Purpose::Look, vars)?, age, vars);
     }
-    let plan = plan(goal(words)?, Purpose::Start, vars)?;
+    let goal = goal(words)?;
+    let role = matches!(goal, Goal::Role { .. });
+    let init = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
+    if let Some(file) = last_words::open(vars, role, init, std::fs::File::options().append(true)) {
+        telemetry::keep_errors(file);
+    }
+    let plan = plan(goal, Purpose::Start, vars)?;
     for note in &plan.notes {
         info!("{note}");
     }

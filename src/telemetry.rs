@@ -6,8 +6,10 @@ use crate::env::{self, Vars};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -27,6 +29,14 @@ pub fn start(vars: &dyn Vars, name: String) {
     };
     let json = word(&env::KUBE_AIRFLOW_LOG_FORMAT).as_deref() == Some("json");
     let _ = tracing::subscriber::set_global_default(Log { level, json, name });
+}
+
+/// Where errors go besides.
+static ERRORS: OnceLock<File> = OnceLock::new();
+
+/// From now on, the text of every error is written to this file, too.
+pub fn keep_errors(file: File) {
+    let _ = ERRORS.set(file);
 }
 
 struct Log {
@@ -54,6 +64,11 @@ impl Subscriber for Log {
             Level::INFO => "INFO",
             _ => "DEBUG",
         };
+        if level == "ERROR"
+            && let Some(mut file) = ERRORS.get()
+        {
+            let _ = io::Write::write_all(&mut file, format!("{}\n", message.text).as_bytes());
+        }
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         write(line(&message, level, &timestamp(time), self).as_bytes());
     }

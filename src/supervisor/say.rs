@@ -2,17 +2,14 @@
 
 use super::state::{CRASH_LIMIT, Note, Over, SWEEP, Why};
 use super::{Job, Manner};
-use crate::env;
+use crate::env::Process;
 use crate::exit::Code;
+use crate::last_words;
 use crate::process::reaper::Exit;
 use crate::process::signals::{SIGKILL, Signal, name};
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
 use tracing::{debug, error, info, warn};
-
-/// Where the kubelet looks for a container's last words.
-const TERMINATION_LOG: &str = "/dev/termination-log";
 
 pub(super) fn say(job: &Job, note: &Note) {
     let child = |child: usize| job.children[child].0.as_str();
@@ -58,15 +55,13 @@ fn last(job: &Job, over: &Over) {
         Manner::Role if over.code != 0 && over.stop.is_none() => error!("{text}"),
         Manner::Role => info!("{text}"),
     }
-    let path = std::env::var_os(env::KUBE_AIRFLOW_TERMINATION_LOG.name).filter(|path| !path.is_empty());
-    // A command that `kubectl exec` runs next to the role is not the container's end.
-    let ours = job.manner == Manner::Role || path.is_some() || rustix::process::getpid().as_raw_nonzero().get() == 1;
-    if ours {
-        let path = path.map_or_else(|| PathBuf::from(TERMINATION_LOG), PathBuf::from);
-        // Only where somebody put it for us to write to.
-        if let Ok(mut file) = File::options().write(true).truncate(true).open(path) {
-            let _ = writeln!(file, "{text}");
-        }
+    // What kept a role from being started is there already, in the words of the stage that prepares.
+    let prepared = !matches!(over.why, Why::NotStarted(..));
+    let init = rustix::process::getpid().as_raw_nonzero().get();
+    let mut options = File::options();
+    options.append(!prepared).truncate(prepared);
+    if let Some(mut file) = last_words::open(&Process, job.manner == Manner::Role, init, &mut options) {
+        let _ = writeln!(file, "{text}");
     }
 }
 

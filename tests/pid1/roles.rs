@@ -76,8 +76,10 @@ fn a_failed_preparation_says_why_to_the_kubelet() {
     let Some(setup) = Setup::role(&["scheduler"], "echo never") else { return };
     let ended = setup.env("KUBE_AIRFLOW_WAIT_TIMEOUT", "soon").run();
     assert_eq!((ended.code, ended.out.as_str()), (78, ""), "{}", ended.err);
+    let lines: Vec<_> = ended.last_words.lines().collect();
+    assert!(lines[0].starts_with("KUBE_AIRFLOW_WAIT_TIMEOUT is not a duration"), "{}", ended.last_words);
     let expected = "scheduler was not started: exit code 78 (one or more settings are wrong or missing";
-    assert!(ended.last_words.starts_with(expected), "{}", ended.last_words);
+    assert!(lines.last().unwrap().starts_with(expected), "{}", ended.last_words);
 }
 
 #[test]
