@@ -70,7 +70,9 @@ impl Schemas {
                 }
             }
             Value::Array(list) => {
-                list.iter().for_each(|inner| self.fields(inner, &target["items"], path, found));
+                for inner in list {
+                    self.fields(inner, &target["items"], path, found);
+                }
             }
             _ => {}
         }
