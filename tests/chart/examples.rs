@@ -87,4 +87,23 @@ fn production_has_all_that_it_announces() {
     assert_eq!(spread.as_array().unwrap().len(), 2);
     assert_eq!(spread[0]["labelSelector"]["matchLabels"]["app.kubernetes.io/component"], "webserver");
     assert_eq!(render.pod("worker").unwrap().spec()["tolerations"][0]["key"], "dedicated");
+    assert_eq!((count("PodMonitor"), count("PrometheusRule")), (1, 1));
+    let monitor = render.named("PodMonitor", "airflow-metrics").unwrap();
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    let rules = render.named("PrometheusRule", "airflow-alerts").unwrap();
+    let runbook = text(&rules["spec"]["groups"][0]["rules"][0]["annotations"]["runbook_url"]);
+    let copy = "https://git.example.com/data/airflow/blob/main/docs/runbooks/";
+    assert!(runbook.starts_with(copy), "{runbook}");
+    let dashboard = render.named("ConfigMap", "airflow-dashboard").unwrap();
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    let from = &render.named("NetworkPolicy", "scheduler").unwrap()["spec"]["ingress"][0]["from"];
+    assert_eq!(from[0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"], "monitoring");
+}
+
+#[test]
+fn behind_the_gateway_the_pages_are_found_by_https() {
+    let Some(render) = example("gateway.yaml") else { return };
+    assert_eq!(render.settings()["AIRFLOW__API__BASE_URL"], "https://airflow.example.com");
+    let parent = &render.of("HTTPRoute").next().unwrap()["spec"]["parentRefs"][0];
+    assert_eq!((&parent["name"], &parent["sectionName"]), (&"public".into(), &"https".into()));
 }

@@ -69,6 +69,14 @@ pub(crate) fn port(render: &Render, role: Role, spec: &Spec) -> Option<(&'static
     }
 }
 
+/// The port at which each role tells its metrics, when that is on.
+pub(crate) const METRICS: u16 = 9794;
+
+/// Whether the roles tell their metrics.
+pub(crate) fn measured(render: &Render) -> bool {
+    render.values["metrics"]["enabled"] == true
+}
+
 pub(crate) fn bundled(render: &Render, service: &str) -> bool {
     render.values[service]["host"] == "" && (service == "postgres" || render.celery())
 }

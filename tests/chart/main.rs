@@ -9,9 +9,11 @@ mod fake;
 #[path = "../skip/mod.rs"]
 mod skip;
 
+mod deprecated;
 mod examples;
 mod facts;
 mod groomer;
+mod metrics;
 mod mixes;
 mod mutation;
 mod names;
@@ -56,6 +58,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("secrets are referenced, never written", security::secrets_are_referenced),
     ("images are pinned", security::images_are_pinned),
     ("every connection has its two rules, and nothing else has one", policies::rules_are_the_connections),
+    ("Prometheus and Grafana get all roles, all rules and the dashboard", metrics::objects_fit),
     ("labels and names", names::labels_and_names),
     ("a connection is possible exactly when it is needed", policies::closure),
 ];

@@ -25,6 +25,8 @@ fn switches() -> Vec<Vec<Value>> {
         vec![
             json!({ "ingress": { "enabled": true, "host": "a.example.com", "path": { "web": "/airflow", "flower": "/f" } } }),
             json!({ "gateway": { "enabled": true, "name": "g" }, "ingress": { "host": "a.example.com" } }),
+            json!({ "gateway": { "enabled": true, "name": "g", "namespace": "n", "section": "plain", "tls": false },
+            "ingress": { "host": "a.example.com" } }),
             json!({}),
         ],
         on_off(&["network_policy", "enabled"]),
@@ -43,6 +45,12 @@ fn switches() -> Vec<Vec<Value>> {
             json!({}),
             json!({ "roles": { "webserver": { "replicas": 3 }, "worker": { "autoscaling": { "min": 2, "max": 9, "cpu": 80 } } },
             "celery": { "num_workers": 5 } }),
+        ],
+        vec![
+            json!({}),
+            json!({ "metrics": { "enabled": true, "monitor": { "enabled": true, "labels": { "a": "b" } },
+            "rules": { "enabled": true, "runbooks": "https://example.com/" }, "dashboard": { "enabled": true } } }),
+            json!({ "metrics": { "enabled": true, "clients": [{ "namespaceSelector": {} }], "rules": { "enabled": true } } }),
         ],
         vec![json!({}), json!({ "security": { "uid": null, "gid": null }, "jobs": { "ttl": 60 } })],
     ]

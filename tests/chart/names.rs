@@ -1,9 +1,9 @@
 //! Labels and names.
 
-use crate::mixes;
 use crate::pods::same;
-use crate::render::{Render, render, text};
+use crate::render::{Render, merge, render, text};
 use crate::security::walk;
+use crate::{metrics, mixes};
 use serde_json::{Value, json};
 
 pub(crate) fn labels_and_names(render: &Render, mistakes: &mut Vec<String>) {
@@ -12,12 +12,14 @@ pub(crate) fn labels_and_names(render: &Render, mistakes: &mut Vec<String>) {
         let what = format!("{kind} {name}");
         let labels = &object["metadata"]["labels"];
         let component = text(&labels["app.kubernetes.io/component"]);
-        let wanted = json!({
+        let mut wanted = json!({
             "app.kubernetes.io/name": "airflow",
             "app.kubernetes.io/instance": render.release,
             "app.kubernetes.io/component": component,
             "app.kubernetes.io/part-of": "airflow",
         });
+        // By these, Prometheus and Grafana find what is for them.
+        merge(&mut wanted, &metrics::labels(render, component));
         same(mistakes, &what, labels, &wanted);
         let base = render.part(component);
         if component.is_empty() || !(name == base || (kind == "Job" && name.starts_with(&base))) {

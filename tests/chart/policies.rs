@@ -1,6 +1,6 @@
 //! Network policies against what the roles really connect to: rule by rule, and by asking who reaches whom.
 
-use crate::facts::{bundled, connections, roams, runs_task_code};
+use crate::facts::{METRICS, bundled, connections, measured, roams, runs_task_code};
 use crate::pods::same;
 use crate::render::{Render, list, text};
 use crate::services::matches;
@@ -32,6 +32,15 @@ fn labels(render: &Render, component: &str) -> Value {
 fn ports_of(render: &Render, to: &str, port: u16) -> Vec<u16> {
     let direct = text(&render.values["postgres"]["direct"]).rsplit_once(':').filter(|_| to == "postgres");
     std::iter::once(port).chain(direct.map(|(_, port)| port.parse().unwrap())).collect()
+}
+
+/// The rule for those who come in from outside: without any named, everybody.
+fn entry(port: u16, clients: &Value) -> String {
+    let mut rule = json!({ "ports": tcp(&[port]) });
+    if !list(clients).is_empty() {
+        rule["from"] = clients.clone();
+    }
+    rule.to_string()
 }
 
 fn delegates(render: &Render, role: Role) -> bool {
@@ -66,17 +75,16 @@ fn wanted(render: &Render) -> BTreeMap<String, (Rules, Rules)> {
             }
             "postgres" | "rabbitmq" => continue,
             "webserver" | "flower" => {
-                let mut people = json!({ "ports": tcp(&[if component == "flower" { 5555 } else { 8080 }]) });
-                if !list(&policy["clients"]).is_empty() {
-                    people["from"] = policy["clients"].clone();
-                }
-                ingress.insert(people.to_string());
+                ingress.insert(entry(if component == "flower" { 5555 } else { 8080 }, &policy["clients"]));
             }
             _ => {}
         }
         let dns = [53, 5353].map(|port| ["UDP", "TCP"].map(|protocol| json!({ "port": port, "protocol": protocol })));
         egress.insert(json!({ "ports": dns.concat() }).to_string());
         let Some(role) = Role::named(component) else { continue };
+        if measured(render) {
+            ingress.insert(entry(METRICS, &render.values["metrics"]["clients"]));
+        }
         if roams(render, role) {
             if policy["tasks_reach_anything"] == true {
                 egress.insert(json!({}).to_string());
@@ -154,19 +162,21 @@ fn may(render: &Render, side: &str, pod: &Value, other: &Value, port: u16) -> bo
 pub(crate) fn closure(render: &Render, mistakes: &mut Vec<String>) {
     // Egress to a server of your own is by port alone: then the rules are checked one by one, above.
     let inside = bundled(render, "postgres") && (bundled(render, "rabbitmq") || !render.celery());
-    if !is_on(render) || !inside || !list(&render.values["network_policy"]["clients"]).is_empty() {
+    let named = |part: &str| !list(&render.values[part]["clients"]).is_empty();
+    if !is_on(render) || !inside || named("network_policy") || named("metrics") {
         return;
     }
     let wanted = connections(render);
     let open = render.values["network_policy"]["tasks_reach_anything"] == true;
     for from in render.pods() {
         for to in render.pods() {
-            for port in [5432, 5672, 8080, 8793, 8794, 5555, 22] {
+            for port in [5432, 5672, 8080, 8793, 8794, 5555, METRICS, 22] {
                 let (one, other) = (&from.template["metadata"]["labels"], &to.template["metadata"]["labels"]);
                 let out = may(render, "out", one, other, port);
                 let into = may(render, "in", other, one, port);
-                // Pages are for everybody.
-                let page = [("webserver", 8080), ("flower", 5555)].contains(&(to.component, port));
+                // Pages and metrics are for everybody.
+                let page = [("webserver", 8080), ("flower", 5555)].contains(&(to.component, port))
+                    || (port == METRICS && to.is_role() && measured(render));
                 let needed = wanted.contains(&(from.component.to_owned(), to.component.to_owned(), port));
                 let free = open && Role::named(from.component).is_some_and(|role| roams(render, role));
                 if out != (needed || free) {

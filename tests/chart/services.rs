@@ -14,7 +14,7 @@ pub(crate) fn matches(selector: &Value, labels: &Value) -> bool {
 }
 
 /// The components whose pods a selector matches.
-fn matched<'a>(render: &'a Render, selector: &Value) -> Vec<&'a str> {
+pub(crate) fn matched<'a>(render: &'a Render, selector: &Value) -> Vec<&'a str> {
     let pods = render.pods().into_iter();
     pods.filter(|pod| matches(selector, &pod.template["metadata"]["labels"])).map(|pod| pod.component).collect()
 }
@@ -37,19 +37,19 @@ pub(crate) fn services_fit(render: &Render, mistakes: &mut Vec<String>) {
             mistakes.push(format!("{component}: its selector matches {:?}", matched(render, selector)));
         }
         let service = render.named("Service", &render.part(component));
-        let ports = list(&pod.main()["ports"]);
-        let Some((name, number)) = listens(render, component) else {
-            if service.is_some() || !ports.is_empty() {
-                mistakes.push(format!("{component} listens on nothing and has a Service or a port"));
+        let named = |(name, number): &(String, u16)| json!({ "name": name, "containerPort": number });
+        let own = listens(render, component);
+        let mut ports: Vec<_> = own.iter().map(named).collect();
+        if pod.is_role() && facts::measured(render) {
+            ports.push(named(&("metrics".to_owned(), facts::METRICS)));
+        }
+        same(mistakes, &format!("{component} ports"), &json!(list(&pod.main()["ports"])), &json!(ports));
+        let Some((name, number)) = own else {
+            if service.is_some() {
+                mistakes.push(format!("{component} serves nobody and has a Service"));
             }
             continue;
         };
-        same(
-            mistakes,
-            &format!("{component} ports"),
-            &json!(ports),
-            &json!([{ "name": name, "containerPort": number }]),
-        );
         let Some(service) = service else {
             mistakes.push(format!("{component} has no Service"));
             continue;
@@ -128,9 +128,11 @@ pub(crate) fn paths_agree(render: &Render, mistakes: &mut Vec<String>) {
         same(mistakes, "FLOWER_URL_PREFIX", &render.settings()["FLOWER_URL_PREFIX"], &trimmed("flower"));
     }
     let option = if render.line() == "3" { "AIRFLOW__API__BASE_URL" } else { "AIRFLOW__WEBSERVER__BASE_URL" };
-    let scheme = if values["tls_secret"] == "" { "http" } else { "https" };
+    let gateway = &render.values["gateway"];
+    let by_gateway = gateway["enabled"] == true && gateway["tls"] == true;
+    let scheme = if by_gateway || (is_on && values["tls_secret"] != "") { "https" } else { "http" };
     let url = json!(format!("{scheme}://{}{}", text(&values["host"]), path("web").trim_end_matches('/')));
-    let outside = is_on || render.values["gateway"]["enabled"] == true;
+    let outside = is_on || gateway["enabled"] == true;
     same(mistakes, option, &render.settings()[option], if outside { &url } else { &Value::Null });
 
     let (mut wanted, mut found) = (Vec::new(), Vec::new());
@@ -158,11 +160,27 @@ pub(crate) fn paths_agree(render: &Render, mistakes: &mut Vec<String>) {
     if wanted != found {
         mistakes.push(format!("Ingress paths are {found:?}, not {wanted:?}"));
     }
-    let mut routes = render.of("HTTPRoute").flat_map(|route| list(&route["spec"]["rules"])).collect::<Vec<_>>();
-    routes.retain(|rule| {
-        let backend = &rule["backendRefs"][0];
-        let (role, key) = if backend["port"] == 8080 { ("webserver", "web") } else { ("flower", "flower") };
-        backend["name"] != render.part(role) || rule["matches"][0]["path"]["value"] != path(key)
-    });
-    mistakes.extend(routes.iter().map(|rule| format!("HTTPRoute: {rule}")));
+    routes_fit(render, mistakes);
+}
+
+fn routes_fit(render: &Render, mistakes: &mut Vec<String>) {
+    let gateway = &render.values["gateway"];
+    let mut parent = json!({ "name": gateway["name"] });
+    for (key, field) in [("namespace", "namespace"), ("section", "sectionName")] {
+        if gateway[key] != "" {
+            parent[field] = gateway[key].clone();
+        }
+    }
+    let rule = |role: &str, key: &str, port: u16| {
+        let path = json!({ "type": "PathPrefix", "value": render.values["ingress"]["path"][key] });
+        json!({ "matches": [{ "path": path }], "backendRefs": [{ "name": render.part(role), "port": port }] })
+    };
+    let mut rules = vec![rule("webserver", "web", 8080)];
+    if render.pod("flower").is_some() {
+        rules.insert(0, rule("flower", "flower", 5555));
+    }
+    let spec = json!({ "parentRefs": [parent], "hostnames": [render.values["ingress"]["host"]], "rules": rules });
+    let wanted = if gateway["enabled"] == true { vec![&spec] } else { Vec::new() };
+    let found: Vec<_> = render.of("HTTPRoute").map(|route| &route["spec"]).collect();
+    same(mistakes, "HTTPRoute", &json!(found), &json!(wanted));
 }

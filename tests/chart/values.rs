@@ -62,6 +62,12 @@ fn wrong_values_are_refused_by_the_name_of_their_key() {
         (json!({ "ingress": { "enabled": true } }), "ingress.host: is empty"),
         (json!({ "delegation": { "enabled": true } }), "delegation.namespace: is empty"),
         (json!({ "gateway": { "enabled": true }, "ingress": { "host": "a.example.com" } }), "gateway.name: is empty"),
+        (json!({ "metrics": { "monitor": { "enabled": true } } }), "metrics.monitor.enabled: no role serves metrics"),
+        (json!({ "metrics": { "rules": { "runbooks": "docs" } } }), "/metrics/rules/runbooks"),
+        (
+            json!({ "metrics": { "monitor": { "labels": { "app.kubernetes.io/name": "a" } } } }),
+            "/metrics/monitor/labels",
+        ),
         (json!({ "airflow": { "airflow_cfg": { "enable": true } } }), "airflow.airflow_cfg.data: is empty"),
         (json!({ "postgres": { "port": 6432 } }), "postgres.port: the server that is run here"),
         (json!({ "postgres": { "direct": "db.example.com:5432" } }), "postgres.direct: the server that is run here"),

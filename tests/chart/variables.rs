@@ -1,5 +1,6 @@
 //! What the Airflow pods are told by variables of their own: references to Secrets, and the map of all.
 
+use crate::facts;
 use crate::pods::same;
 use crate::render::{Render, list, text};
 use serde_json::{Value, json};
@@ -37,6 +38,9 @@ pub(crate) fn roles_are_told(render: &Render, mistakes: &mut Vec<String>) {
         if pod.is_role() {
             let grace = values["roles"][pod.component]["grace"].to_string();
             wanted.push(json!({ "name": "KUBE_AIRFLOW_GRACE", "value": grace }));
+            if facts::measured(render) {
+                wanted.push(json!({ "name": "KUBE_AIRFLOW_HTTP", "value": format!(":{}", facts::METRICS) }));
+            }
         }
         for own in [&values["airflow"]["env"], &values["roles"][pod.component]["env"]] {
             wanted.extend_from_slice(list(own));

@@ -49,6 +49,9 @@ spec:
         {{- include "airflow.variables" (list $top $row) | nindent 8 }}
         {{- if .probes }}
         - {name: KUBE_AIRFLOW_GRACE, value: {{ $row.grace | quote }}}
+        {{- if $values.metrics.enabled }}
+        - {name: KUBE_AIRFLOW_HTTP, value: ":9794"}
+        {{- end }}
         {{- end }}
         {{- with concat $values.airflow.env $row.env }}
         {{- toYaml . | nindent 8 }}
@@ -56,7 +59,7 @@ spec:
       envFrom:
         - configMapRef:
             name: {{ include "airflow.name" (list $top "airflow-settings") }}
-      {{- with $row.port }}
+      {{- with merge (ternary (dict "metrics" 9794) dict (and .probes $values.metrics.enabled)) $row.port }}
       ports:
         {{- range $name, $number := . }}
         - {name: {{ $name }}, containerPort: {{ $number }}}

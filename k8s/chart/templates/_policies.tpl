@@ -13,8 +13,9 @@
 {{- $pages := list }}
 {{- range $name, $port := $row.port }}
 {{- $_ := set $ports $role $port }}
-{{- if eq $name "http" }}{{ $pages = append $pages (merge (dict "ports" (include "airflow.tcp" $port | fromYamlArray)) (ternary (dict "from" $values.network_policy.clients) dict (gt (len $values.network_policy.clients) 0))) }}{{ end }}
+{{- if eq $name "http" }}{{ $pages = append $pages (include "airflow.entry" (list $port $values.network_policy.clients) | fromYaml) }}{{ end }}
 {{- end }}
+{{- if $values.metrics.enabled }}{{ $pages = append $pages (include "airflow.entry" (list 9794 $values.metrics.clients) | fromYaml) }}{{ end }}
 {{- $world := list }}
 {{- /* The webserver reads logs from where they are kept. */ -}}
 {{- if or $row.tasks (has $line $row.parses) (and (eq $role "webserver") $values.logs.remote.folder) }}{{ $world = ternary (list dict) $values.network_policy.task_egress $values.network_policy.tasks_reach_anything }}{{ end }}
@@ -41,6 +42,16 @@
 {{- end }}
 {{- if $values.secrets.create }}{{ $_ := set $policies "keys" (dict "ingress" list "egress" (list (dict "ports" (include "airflow.tcp_api" . | fromYamlArray)))) }}{{ end }}
 {{ toYaml $policies }}
+{{- end }}
+
+{{/* A way in for clients; without any named, for everybody. (list port clients) */}}
+{{- define "airflow.entry" -}}
+ports:
+  {{- include "airflow.tcp" (index . 0) | nindent 2 }}
+{{- with index . 1 }}
+from:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "airflow.tcp" -}}

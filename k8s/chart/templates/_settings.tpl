@@ -67,7 +67,8 @@ KUBE_AIRFLOW_TEMPLATE: /etc/kube-airflow/template/airflow.cfg
 
 {{/* Where people find the UI. */}}
 {{- define "airflow.url" -}}
-{{ ternary "https" "http" (ne .Values.ingress.tls_secret "") }}://{{ .Values.ingress.host }}{{ .Values.ingress.path.web | trimSuffix "/" }}
+{{- $tls := or (and .Values.ingress.enabled (ne .Values.ingress.tls_secret "")) (and .Values.gateway.enabled .Values.gateway.tls) -}}
+{{ ternary "https" "http" $tls }}://{{ .Values.ingress.host }}{{ .Values.ingress.path.web | trimSuffix "/" }}
 {{- end }}
 
 {{- define "airflow.broker_port" -}}
