@@ -31,9 +31,10 @@ const GOAL_CPU: f64 = 500.0;
 const GOAL_MEMORY: f64 = 15.0;
 const GOAL_WALL: [f64; 2] = [15.0, 30.0];
 
-/// Seconds between two probes: of docs/probes.md, and of the official chart, which has no readiness probe for these.
+/// Seconds between two probes: of docs/probes.md for roles without pages, and of the official chart, which has no readiness
+/// probe for these.
 const LIVENESS: f64 = 20.0;
-const READINESS: f64 = 10.0;
+const READINESS: f64 = 30.0;
 const CHART: f64 = 60.0;
 const PODS: f64 = 1000.0;
 
@@ -206,7 +207,7 @@ fn pods(rows: &[Row]) -> String {
             .unwrap();
         }
     }
-    out + "\nOpen at a time counts a probe for as long as it runs. The servers' share is larger because ours ask nine times as often. The\n\
+    out + "\nOpen at a time counts a probe for as long as it runs. The servers' share is larger because ours ask five times as often. The\n\
            chart's ping was measured with one worker: sent to a thousand, it costs RabbitMQ and every worker more than that.\n"
 }
 

@@ -87,3 +87,38 @@ fn two_releases_share_nothing_in_a_namespace() {
         assert_eq!(pod.template["metadata"]["labels"]["app.kubernetes.io/instance"], "other");
     }
 }
+
+#[test]
+fn names_that_yaml_takes_for_something_else_stay_names() {
+    let name = |text: &str| json!({ "name": text, "key": "n" });
+    let values = json!({
+        "airflow": { "image": { "pull_secrets": ["123"] } },
+        "persistence": { "enabled": true, "existingClaim": "1e3", "storageClass": "on" },
+        "logs": { "persistence": { "enabled": true, "storageClass": "off" } },
+        "secrets": { "create": false, "name": "no", "from": { "FERNET_KEY": name("y") } },
+        "postgres": { "host": "db", "tls": { "mode": "verify-full", "ca_secret": "n" } },
+        "rabbitmq": { "host": "mq", "tls": { "enabled": true, "ca_secret": "yes" } },
+        "ingress": { "enabled": true, "host": "a.example.com", "class": "on", "tls_secret": "123" },
+        "delegation": { "enabled": true, "namespace": "n" },
+        "metrics": { "enabled": true, "monitor": { "enabled": true } },
+    });
+    let Some(render) = render("odd names", "123", &values) else { return };
+    let found = crate::mistakes(&render);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    fn keys(path: &str, value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, inner)| keys(&format!("{path}/{key}"), inner, found)),
+            Value::Array(list) => list.iter().for_each(|inner| keys(path, inner, found)),
+            other => {
+                let key = path.rsplit('/').next().unwrap();
+                let name = ["name", "key", "secretName", "claimName", "storageClassName", "namespace", "ingressClassName"];
+                if (name.contains(&key) || path.contains("abels/")) && !other.is_string() {
+                    found.push(format!("{path}: {other}"));
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    render.objects.iter().for_each(|object| keys(&text(&object["kind"]).to_owned(), object, &mut found));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

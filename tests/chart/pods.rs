@@ -57,9 +57,10 @@ static PAGE: LazyLock<String> = LazyLock::new(|| std::fs::read_to_string(format!
 
 static DEFAULTS: LazyLock<Value> = LazyLock::new(crate::render::defaults);
 
-/// The row of a probe in that page: period, timeout and failures.
-fn documented(kind: &str) -> [u64; 3] {
-    let row = PAGE.lines().find(|line| line.starts_with(&format!("| {kind}Probe |"))).unwrap();
+/// The row of a probe in that page: period, timeout and failures. Roles with pages may have one of their own.
+fn documented(kind: &str, pages: bool) -> [u64; 3] {
+    let named = |of: &str| PAGE.lines().find(|line| line.starts_with(&format!("| {kind}Probe{of} |")));
+    let row = named(" of webserver and flower").filter(|_| pages).or_else(|| named("")).unwrap();
     let mut numbers = row.split('|').skip(2).map(|cell| cell.trim().parse::<u64>());
     std::array::from_fn(|_| numbers.next().unwrap().unwrap())
 }
@@ -76,7 +77,7 @@ pub(crate) fn probes_have_our_numbers(render: &Render, mistakes: &mut Vec<String
                 }
                 continue;
             }
-            let [period, timeout, failures] = documented(kind);
+            let [period, timeout, failures] = documented(kind, ["webserver", "flower"].contains(&pod.component));
             let wait = &render.values["wait"];
             let seconds = |key: &str| wait[key].as_u64().unwrap();
             // As long as everything before the role may take, and as Airflow itself needs to start.

@@ -35,7 +35,7 @@ spec:
   {{- with .Values.airflow.image.pull_secrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   containers:

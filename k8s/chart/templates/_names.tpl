@@ -9,7 +9,7 @@
 {{/* What a selector may hold: nothing of it ever changes. (list top component) */}}
 {{- define "airflow.selector" -}}
 app.kubernetes.io/name: airflow
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 

@@ -32,7 +32,7 @@ spec:
   {{- with $values.airflow.image.pull_secrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   {{- if and .probes $row.grooms $values.logs.groomer.enabled }}
@@ -66,7 +66,7 @@ spec:
         {{- end }}
       {{- end }}
       {{- if .probes }}
-      {{- include "airflow.probes" $values.wait | trim | nindent 6 }}
+      {{- include "airflow.probes" (list $values.wait (hasKey $row.port "http")) | trim | nindent 6 }}
       {{- end }}
       resources:
         {{- toYaml $row.resources | nindent 8 }}
@@ -78,12 +78,13 @@ spec:
     {{- include "airflow.volumes" (list $top $row) | nindent 4 }}
 {{- end }}
 
-{{/* The numbers are those of docs/probes.md; a probe of ours answers after 8 s at the latest. */}}
+{{/* The numbers are those of docs/probes.md; a probe of ours answers after 8 s at the latest. (list wait traffic) */}}
 {{- define "airflow.probes" -}}
+{{- $wait := index . 0 -}}
 {{- range $kind, $numbers := dict
-    "startup" (dict "periodSeconds" 5 "failureThreshold" (div (add .services .migration .start 4) 5))
+    "startup" (dict "periodSeconds" 5 "failureThreshold" (div (add $wait.services $wait.migration $wait.start 4) 5))
     "liveness" (dict "periodSeconds" 20 "failureThreshold" 4)
-    "readiness" (dict "periodSeconds" 10 "failureThreshold" 2) }}
+    "readiness" (dict "periodSeconds" (ternary 10 30 (index . 1)) "failureThreshold" 2) }}
 {{ $kind }}Probe:
   exec:
     command: [kube-airflow-init, probe, {{ $kind }}]
@@ -187,14 +188,14 @@ topologySpreadConstraints:
 {{- if $values.persistence.enabled }}
 - name: dags
   persistentVolumeClaim:
-    claimName: {{ $values.persistence.existingClaim | default (include "airflow.name" (list $top "airflow-dags")) }}
+    claimName: {{ $values.persistence.existingClaim | default (include "airflow.name" (list $top "airflow-dags")) | quote }}
 {{- end }}
 {{- with $values.postgres.tls.ca_secret }}
 - name: postgres-ca
-  secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
+  secret: {secretName: {{ . | quote }}, items: [{key: ca.crt, path: ca.crt}]}
 {{- end }}
 {{- with $values.rabbitmq.tls.ca_secret }}
 - name: rabbitmq-ca
-  secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
+  secret: {secretName: {{ . | quote }}, items: [{key: ca.crt, path: ca.crt}]}
 {{- end }}
 {{- end }}

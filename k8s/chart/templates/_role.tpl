@@ -165,7 +165,7 @@ spec:
 {{- define "airflow.claim" -}}
 accessModes: [{{ .mode | default "ReadWriteOnce" }}]
 {{- with .storageClass }}
-storageClassName: {{ . }}
+storageClassName: {{ . | quote }}
 {{- end }}
 resources:
   requests:

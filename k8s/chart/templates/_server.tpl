@@ -54,7 +54,7 @@ spec:
       {{- with $top.Values.airflow.image.pull_secrets }}
       imagePullSecrets:
         {{- range . }}
-        - name: {{ . }}
+        - name: {{ . | quote }}
         {{- end }}
       {{- end }}
       containers:

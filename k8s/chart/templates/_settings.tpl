@@ -81,7 +81,7 @@ KUBE_AIRFLOW_TEMPLATE: /etc/kube-airflow/template/airflow.cfg
 {{- $from := get $top.Values.secrets.from $key | default (dict "name" (include "airflow.secret" $top) "key" $key) -}}
 - name: {{ $variable }}
   valueFrom:
-    secretKeyRef: {name: {{ $from.name }}, key: {{ $from.key }}}
+    secretKeyRef: {name: {{ $from.name | quote }}, key: {{ $from.key | quote }}}
 {{- end }}
 
 {{/* The variables of a pod that come from Secrets. (list top row) */}}
