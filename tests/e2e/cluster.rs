@@ -3,6 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// For whatever a small machine may take minutes for.
+pub(crate) const LONG: Duration = Duration::from_mins(10);
+
 /// What a command said.
 #[derive(Debug)]
 pub(crate) struct Said {
@@ -30,21 +33,19 @@ pub(crate) fn run(command: &mut Command) -> Said {
     Said { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-/// The namespace of this run.
-pub(crate) fn namespace() -> String {
-    format!("airflow-e2e-{}", std::process::id())
-}
-
-/// kubectl in the namespace of this run.
-pub(crate) fn kubectl(words: &[&str]) -> Said {
-    run(Command::new("kubectl").args(["--namespace", &namespace()]).args(words))
+/// kubectl in a namespace.
+pub(crate) fn kubectl(namespace: &str, words: &[&str]) -> Said {
+    run(Command::new("kubectl").args(["--namespace", namespace]).args(words))
 }
 
 /// Asks until the answer is yes.
 pub(crate) fn until(limit: Duration, what: &str, mut is: impl FnMut() -> bool) {
     let since = Instant::now();
     while !is() {
-        assert!(since.elapsed() < limit, "after {} s it is still not so: {what}", limit.as_secs());
+        if since.elapsed() > limit {
+            let pods = run(Command::new("kubectl").args(["get", "pods", "--all-namespaces", "-o", "wide"]));
+            panic!("after {} s it is still not so: {what}\n{}", limit.as_secs(), pods.said());
+        }
         std::thread::sleep(Duration::from_secs(2));
     }
     eprintln!("{what}: {} s", since.elapsed().as_secs());

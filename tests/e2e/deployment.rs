@@ -1,7 +1,8 @@
-//! One deployment from the chart in a namespace of its own, for all tests of a run; it is removed at the end of the process.
+//! Deployments from the chart, each in a namespace of its own: one for all tests of a run, others for the tests that ask for
+//! them. `scripts/e2e` removes their namespaces in the end.
 
 use crate::api::Api;
-use crate::cluster::{Said, kubectl, namespace, run, until};
+use crate::cluster::{LONG, Said, kubectl, run, until};
 use crate::skip::skipped;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +10,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -17,6 +18,9 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub(crate) struct Deployment {
     folder: tempfile::TempDir,
     manifest: String,
+    namespace: String,
+    /// What the first installation took until every pod was ready.
+    pub(crate) up_after: Duration,
 }
 
 static DEPLOYMENT: LazyLock<Option<Mutex<Deployment>>> = LazyLock::new(Deployment::new);
@@ -27,8 +31,10 @@ pub(crate) fn deployed() -> Option<MutexGuard<'static, Deployment>> {
         skipped("manifests on a cluster: run `make e2e` with a kubectl context");
         return None;
     };
-    // A test that failed before leaves what it leaves; the next one waits until all is ready.
-    Some(deployment.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    let deployment = deployment.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // Whatever the test before left.
+    deployment.ready(LONG);
+    Some(deployment)
 }
 
 /// Values for this run, from `make e2e`: `--set` words.
@@ -50,26 +56,53 @@ impl Drop for Forward {
     }
 }
 
-#[expect(clippy::unused_self, reason = "whoever asks has the deployment, and the lock on it")]
+/// The label of pods that belong to nobody.
+const COPY: &str = "e2e-copy";
+
+/// Kinds with pods, as kubectl takes them.
+const WORKLOADS: &str = "deployments,statefulsets";
+
 impl Deployment {
     fn new() -> Option<Mutex<Self>> {
         std::env::var_os("KUBE_AIRFLOW_E2E")?;
-        let folder = tempfile::tempdir().unwrap();
-        let manifest = folder.path().join("airflow.yaml").display().to_string();
-        let deployment = Self { folder, manifest };
+        let mut deployment = Self::empty("main");
         deployment.render(&[]);
-        kubectl(&["create", "namespace", &namespace()]).success();
-        let label = "pod-security.kubernetes.io/enforce=restricted";
-        kubectl(&["label", "namespace", &namespace(), label]).success();
-        kubectl(&["create", "-f", &deployment.manifest]).success();
+        let since = Instant::now();
+        deployment.kubectl(&["create", "-f", &deployment.manifest]).success();
+        deployment.ready(LONG);
+        deployment.up_after = since.elapsed();
         Some(Mutex::new(deployment))
     }
 
-    fn render(&self, words: &[&str]) {
+    /// A namespace that takes restricted pods only, with nothing in it yet.
+    pub(crate) fn empty(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = folder.path().join("airflow.yaml").display().to_string();
+        let namespace = format!("airflow-e2e-{name}-{}", std::process::id());
+        run(Command::new("kubectl").args(["create", "namespace", &namespace])).success();
+        let label = "pod-security.kubernetes.io/enforce=restricted";
+        run(Command::new("kubectl").args(["label", "namespace", &namespace, label])).success();
+        Self { folder, manifest, namespace, up_after: Duration::ZERO }
+    }
+
+    pub(crate) fn kubectl(&self, words: &[&str]) -> Said {
+        kubectl(&self.namespace, words)
+    }
+
+    /// helm with a verb such as `template`, on this release, with the values of this run.
+    pub(crate) fn helm(&self, verb: &[&str], words: &[&str]) -> Said {
         let mut helm = Command::new(helm());
-        helm.args(["template", "airflow", &format!("{ROOT}/k8s/chart"), "--kube-version", "1.34.0"]);
-        helm.args(["--namespace", &namespace()]).args(values()).args(words);
-        std::fs::write(&self.manifest, run(&mut helm).success()).unwrap();
+        helm.args(verb).args(["airflow", &format!("{ROOT}/k8s/chart"), "--namespace", &self.namespace]);
+        run(helm.args(values()).args(words))
+    }
+
+    fn render(&self, words: &[&str]) {
+        let said = self.helm(&["template", "--kube-version", "1.34.0"], words);
+        std::fs::write(&self.manifest, said.success()).unwrap();
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     pub(crate) fn manifest(&self) -> &str {
@@ -79,31 +112,32 @@ impl Deployment {
     /// Other manifests are applied, as a controller of a repository does it, and Jobs that are no longer in them stay.
     pub(crate) fn upgrade(&self, words: &[&str]) {
         self.render(words);
-        kubectl(&["apply", "-f", &self.manifest]).success();
+        self.kubectl(&["apply", "-f", &self.manifest]).success();
     }
 
     pub(crate) fn make(&self, words: &[&str]) -> Said {
-        let space = format!("NAMESPACE={}", namespace());
+        let space = format!("NAMESPACE={}", self.namespace);
         let said = run(Command::new("make").args(words).arg(space).current_dir(ROOT).env("TMPDIR", self.folder.path()));
         eprintln!("{}", said.said());
         said
     }
 
-    fn objects(kind: &str, component: &str) -> Vec<Value> {
-        let selector = format!("app.kubernetes.io/instance=airflow,app.kubernetes.io/component {component}");
-        let said = kubectl(&["get", kind, "-l", &selector, "-o", "json"]);
+    /// Objects of a kind, by an expression on their component such as `in (worker)`.
+    pub(crate) fn objects(&self, kind: &str, component: &str) -> Vec<Value> {
+        let selector = format!("app.kubernetes.io/instance=airflow,app.kubernetes.io/component {component},!{COPY}");
+        let said = self.kubectl(&["get", kind, "-l", &selector, "-o", "json"]);
         let list: Value = serde_json::from_str(said.success()).unwrap();
         list["items"].as_array().unwrap().clone()
     }
 
     /// Names of the pods of a component.
     pub(crate) fn pods(&self, component: &str) -> Vec<String> {
-        let pods = Self::objects("pods", &format!("in ({component})"));
+        let pods = self.objects("pods", &format!("in ({component})"));
         pods.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn all() -> Vec<Value> {
-        Self::objects("pods", "notin (keys,migrate)")
+    fn all(&self) -> Vec<Value> {
+        self.objects("pods", "notin (keys,migrate)")
     }
 
     fn ready_pod(pod: &Value) -> bool {
@@ -114,27 +148,27 @@ impl Deployment {
 
     /// Whether every pod of a component is ready.
     pub(crate) fn is_ready(&self, component: &str) -> bool {
-        Self::objects("pods", &format!("in ({component})")).iter().all(Self::ready_pod)
+        self.objects("pods", &format!("in ({component})")).iter().all(Self::ready_pod)
     }
 
     /// Waits until every workload has all its pods, of its latest kind, and all are ready.
     pub(crate) fn ready(&self, limit: Duration) {
         until(limit, "everything is ready", || {
-            let workloads = Self::objects("deployments,statefulsets", "notin (keys,migrate)");
+            let workloads = self.objects(WORKLOADS, "notin (keys,migrate)");
             let complete = workloads.iter().all(|workload| {
                 let (spec, status) = (&workload["spec"], &workload["status"]);
                 status["observedGeneration"] == workload["metadata"]["generation"]
                     && status["readyReplicas"] == spec["replicas"]
                     && status["updatedReplicas"] == spec["replicas"]
             });
-            complete && Self::all().iter().all(Self::ready_pod)
+            complete && self.all().iter().all(Self::ready_pod)
         });
     }
 
     /// How often containers were restarted, by pod component.
     pub(crate) fn restarts(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for pod in Self::objects("pods", "notin (keys,migrate,postgres,rabbitmq)") {
+        for pod in self.objects("pods", "notin (keys,migrate,postgres,rabbitmq)") {
             let states = pod["status"]["containerStatuses"].as_array().unwrap();
             let count: u64 = states.iter().map(|state| state["restartCount"].as_u64().unwrap()).sum();
             *counts.entry(Self::component(&pod)).or_default() += count;
@@ -146,10 +180,62 @@ impl Deployment {
         pod["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap().to_owned()
     }
 
+    /// Sends a signal to the process of a pod's role, from outside as far as its init is concerned.
+    pub(crate) fn signal(&self, pod: &str, signal: &str) {
+        let kill = format!("kill -{signal} $(cat /proc/1/task/1/children)");
+        self.kubectl(&["exec", pod, "--", "sh", "-c", &kill]).success();
+    }
+
+    /// Exit code and termination message of a container that ended last in a pod; -1 when none did.
+    pub(crate) fn last_end(&self, pod: &str) -> (i64, String) {
+        let said = self.kubectl(&["get", "pod", pod, "-o", "json"]);
+        let pod: Value = if said.ok { serde_json::from_str(said.success()).unwrap() } else { Value::Null };
+        let status = &pod["status"]["containerStatuses"][0];
+        let ends = [&status["state"]["terminated"], &status["lastState"]["terminated"]];
+        let Some(end) = ends.into_iter().find(|end| end.is_object()) else { return (-1, String::new()) };
+        (end["exitCode"].as_i64().unwrap(), end["message"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Makes a pod as those of a component are, with other values for some variables; it is not started again.
+    pub(crate) fn copy(&self, component: &str, name: &str, variables: &[(&str, &str)]) {
+        let mut owners = self.objects("deployments,statefulsets,jobs", &format!("in ({component})"));
+        let mut pod = owners[0]["spec"]["template"].take();
+        pod["apiVersion"] = json!("v1");
+        pod["kind"] = json!("Pod");
+        let labels = &owners[0]["metadata"]["labels"];
+        pod["metadata"] = json!({ "name": name, "labels": labels });
+        pod["metadata"]["labels"][COPY] = json!("true");
+        pod["spec"]["restartPolicy"] = json!("Never");
+        // The container beside it would go on.
+        pod["spec"]["initContainers"] = json!([]);
+        let env = pod["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+        // Of a name that is there twice the last one counts, also over `envFrom`.
+        env.extend(variables.iter().map(|(name, value)| json!({ "name": name, "value": value })));
+        let file = self.folder.path().join("pod.json");
+        std::fs::write(&file, pod.to_string()).unwrap();
+        self.kubectl(&["create", "-f", file.to_str().unwrap()]).success();
+    }
+
+    /// Leaves no pod of any role or server, until it wakes.
+    pub(crate) fn sleeps(&self) {
+        self.kubectl(&["scale", WORKLOADS, "--all", "--replicas=0"]).success();
+        until(LONG, "all pods are gone", || self.all().is_empty());
+    }
+
+    pub(crate) fn wakes(&self) {
+        self.kubectl(&["apply", "-f", &self.manifest]).success();
+        self.ready(LONG);
+    }
+
+    /// Takes the namespace away, with all that is in it.
+    pub(crate) fn removed(self) {
+        run(Command::new("kubectl").args(["delete", "namespace", &self.namespace])).success();
+    }
+
     /// Who the pods are, by component.
     pub(crate) fn uids(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for pod in Self::all() {
+        for pod in self.all() {
             let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
             found.entry(Self::component(&pod)).or_default().insert(uid);
         }
@@ -158,13 +244,13 @@ impl Deployment {
 
     pub(crate) fn password(&self) -> String {
         let template = "go-template={{.data.ADMIN_PASSWORD | base64decode}}";
-        kubectl(&["get", "secret", "airflow-keys", "-o", template]).success().to_owned()
+        self.kubectl(&["get", "secret", "airflow-keys", "-o", template]).success().to_owned()
     }
 
-    fn forward() -> Forward {
+    fn forward(&self) -> Forward {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("kubectl");
-        command.args(["--namespace", &namespace(), "port-forward", "service/webserver", &format!("{port}:8080")]);
+        command.args(["--namespace", &self.namespace, "port-forward", "service/webserver", &format!("{port}:8080")]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Forward(child, port)
     }
@@ -172,7 +258,7 @@ impl Deployment {
     /// The UI's API, logged in with the password of the Secret.
     pub(crate) fn api(&self) -> LoggedIn {
         for _ in 0..60 {
-            let forward = Self::forward();
+            let forward = self.forward();
             std::thread::sleep(Duration::from_secs(2));
             let mut api = Api::new(forward.1);
             match api.log_in("admin", &self.password()) {
@@ -196,6 +282,11 @@ impl Deployment {
             std::thread::sleep(Duration::from_secs(2));
         }
         panic!("no run: {last}");
+    }
+
+    /// The pod that runs, or ran, the task of a run.
+    pub(crate) fn host(&self, run: &str) -> String {
+        self.task(run)["hostname"].as_str().unwrap_or_default().split('.').next().unwrap_or_default().to_owned()
     }
 
     /// The task of a run; empty while the UI does not answer.

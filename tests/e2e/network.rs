@@ -1,0 +1,41 @@
+//! `NetworkPolicies`, where the cluster enforces them: what the table of connections does not have is not possible.
+
+use crate::deployment::{Deployment, deployed};
+use crate::skip::skipped;
+
+/// Whether the pod reaches an address; a connection that is dropped is given up soon.
+fn reaches(airflow: &Deployment, pod: &str, target: &str, port: u16) -> bool {
+    let connect = format!("import socket; socket.create_connection(('{target}', {port}), 4)");
+    let words = ["exec", pod, "--", "kube-airflow-init", "exec", "--bare", "--", "python", "-c", &connect];
+    airflow.kubectl(&words).ok
+}
+
+#[test]
+fn a_role_reaches_what_it_needs_and_nothing_else() {
+    let Some(airflow) = deployed() else { return };
+    for (pod, target, port) in [
+        ("deploy/scheduler", "postgres", 5432),
+        ("deploy/scheduler", "rabbitmq", 5672),
+        ("deploy/webserver", "worker-0.worker", 8793),
+        ("deploy/flower", "rabbitmq", 5672),
+        ("worker-0", "webserver", 8080),
+        ("worker-0", "postgres", 5432),
+    ] {
+        assert!(reaches(&airflow, pod, target, port), "{pod} must reach {target}:{port}");
+    }
+    if reaches(&airflow, "deploy/flower", "postgres", 5432) {
+        skipped("NetworkPolicies: this cluster does not enforce them");
+        return;
+    }
+    for (pod, target, port) in [
+        ("deploy/webserver", "rabbitmq", 5672),
+        ("deploy/scheduler", "worker-0.worker", 8793),
+        ("deploy/scheduler", "flower", 5555),
+        ("deploy/flower", "worker-0.worker", 8793),
+        // Into the worker, from a pod that may go anywhere.
+        ("triggerer-0", "worker-0.worker", 8793),
+        ("worker-0", "rabbitmq", 4369),
+    ] {
+        assert!(!reaches(&airflow, pod, target, port), "{pod} must not reach {target}:{port}");
+    }
+}

@@ -1,0 +1,48 @@
+"""probe_cost ROLE SECONDS: runs our probes at the periods of the chart beside it, and those of Airflow's official chart at its periods,
+in this pod; prints a line: the role, then processes and milliseconds of CPU of ours, and of theirs."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+role, seconds = sys.argv[1], float(sys.argv[2])
+traffic = role in ("webserver", "flower")
+job = {"scheduler": "SchedulerJob", "triggerer": "TriggererJob", "dag-processor": "DagProcessorJob"}.get(role)
+probe = ["kube-airflow-init", "probe"]
+ours = [(20, probe + ["liveness", role]), (10 if traffic else 30, probe + ["readiness", role])]
+theirs = []
+if job:
+    theirs = [(60, ["airflow", "jobs", "check", "--job-type", job, "--local"])]
+elif role == "worker":
+    app = "airflow.providers.celery.executors.celery_executor.app"
+    theirs = [(60, ["python", "-m", "celery", "--app", app, "inspect", "ping", "-d", f"celery@{os.uname().nodename}"])]
+# Their web server and flower are asked by the kubelet and by curl: that is counted as nothing.
+
+environment = {**os.environ, "CONNECTION_CHECK_MAX_COUNT": "0", "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
+totals = {}
+
+
+def repeat(side, period, command):
+    begun = time.monotonic()
+    for number in range(int(seconds // period)):
+        time.sleep(max(0, begun + number * period - time.monotonic()))
+        child = subprocess.Popen(command, env=environment if side == "theirs" else None, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        said = child.stderr.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            sys.stderr.write(f"{role}: {' '.join(command[:4])} ended with {status}: {said.decode()[-300:]}\n")
+        runs, cpu = totals.get(side, (0, 0.0))
+        totals[side] = (runs + 1, cpu + (usage.ru_utime + usage.ru_stime) * 1000)
+
+
+lanes = []
+for side, commands in (("ours", ours), ("theirs", theirs)):
+    for period, command in commands:
+        lanes.append(threading.Thread(target=repeat, args=(side, period, command)))
+for lane in lanes:
+    lane.start()
+for lane in lanes:
+    lane.join()
+print(role, *(f"{number:.0f}" for side in ("ours", "theirs") for number in totals.get(side, (0, 0))))

@@ -1,0 +1,125 @@
+//! What pods say of themselves: at a start, when they wait in vain, when a migration fails, while they drain.
+
+use crate::cluster::{LONG, until};
+use crate::deployment::{Deployment, deployed};
+use std::process::{Command, Stdio};
+
+/// Every line of ours that somebody has read and found worth its place; `*` stands for what differs.
+const REVIEWED: &str = include_str!("reviewed.txt");
+
+/// Whether a line is one of the reviewed ones.
+fn is_reviewed(line: &str) -> bool {
+    REVIEWED.lines().any(|form| {
+        let mut parts = form.split('*');
+        let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+        let mut last = "";
+        for part in parts {
+            let Some(at) = rest.find(part) else { return false };
+            (rest, last) = (&rest[at + part.len()..], part);
+        }
+        rest.is_empty() || (last.is_empty() && form.ends_with('*'))
+    })
+}
+
+/// Lines of ours in a log, without their time.
+fn ours(log: &str) -> Vec<&str> {
+    let lines = log.lines().filter(|line| line.contains(" kube-airflow-init: "));
+    lines.filter_map(|line| line.split_once(' ')).map(|(_, rest)| rest).collect()
+}
+
+#[track_caller]
+fn reviewed(log: &str) {
+    let new: Vec<_> = ours(log).into_iter().filter(|line| !is_reviewed(line)).collect();
+    assert!(new.is_empty(), "lines that nobody has reviewed:\n{}\nof\n{log}", new.join("\n"));
+}
+
+#[test]
+fn every_line_of_ours_in_the_log_of_a_pod_was_reviewed() {
+    let Some(airflow) = deployed() else { return };
+    let mut all = String::new();
+    for pod in airflow.objects("pods", "notin (postgres,rabbitmq)") {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        for words in [&["logs", name, "--all-containers"][..], &["logs", name, "--all-containers", "--previous"]] {
+            all.push_str(&airflow.kubectl(words).said());
+        }
+    }
+    for said in ["INFO  kube-airflow-init: starting scheduler of Airflow 3.3.2", "migrated in "] {
+        assert!(all.contains(said), "{said}: {all}");
+    }
+    reviewed(&all);
+}
+
+/// Runs a copy of a pod to its end; returns its exit code and its log, which must be good reading.
+fn ends(airflow: &Deployment, component: &str, name: &str, variables: &[(&str, &str)]) -> (i64, String) {
+    airflow.copy(component, name, variables);
+    until(LONG, &format!("{name} ends"), || airflow.last_end(name).0 >= 0);
+    let log = airflow.kubectl(&["logs", name]).success().to_owned();
+    eprintln!("{log}");
+    reviewed(&log);
+    // What an operator sees first.
+    let described = airflow.kubectl(&["describe", "pod", name]);
+    let (code, message) = airflow.last_end(name);
+    for line in ours(&log).into_iter().filter_map(|line| line.strip_prefix("ERROR kube-airflow-init: ")) {
+        assert!(message.contains(line), "{line}: {message}");
+        assert!(described.success().contains(line), "{line}: {}", described.said());
+    }
+    airflow.kubectl(&["delete", "pod", name, "--wait=false"]).success();
+    (code, log)
+}
+
+#[test]
+fn a_pod_that_waits_in_vain_says_for_whom_and_what_to_do() {
+    let Some(airflow) = deployed() else { return };
+    let limit = ("KUBE_AIRFLOW_WAIT_TIMEOUT", "8s");
+    let (code, log) = ends(&airflow, "scheduler", "no-name", &[("POSTGRES_HOST", "postgres.invalid"), limit]);
+    assert_eq!(code, 68);
+    assert!(log.contains("postgres.invalid"), "{log}");
+    let (code, log) = ends(&airflow, "scheduler", "no-port", &[("POSTGRES_PORT", "5433"), limit]);
+    // A policy drops what it does not allow; without one the connection is refused.
+    assert!([69, 75].contains(&code) && log.contains("5433"), "{code}: {log}");
+    let (code, log) = ends(&airflow, "scheduler", "no-database", &[("POSTGRES_DB", "nowhere")]);
+    assert!(code == 72 && log.contains("nowhere"), "{code}: {log}");
+}
+
+#[test]
+fn a_migration_that_fails_says_why_and_changes_nothing_of_a_newer_database() {
+    let Some(airflow) = deployed() else { return };
+    let sql = |database: &str, sql: &str| {
+        let words = ["exec", "postgres-0", "--", "psql", "-U", "airflow", "-d", database, "-tAc", sql];
+        airflow.kubectl(&words).success().to_owned()
+    };
+    sql("airflow", "CREATE DATABASE newer");
+    sql("newer", "CREATE TABLE alembic_version AS SELECT 'ffffffffffff' AS version_num");
+    let (code, log) = ends(&airflow, "migrate", "newer", &[("POSTGRES_DB", "newer")]);
+    assert!(code == 65 && log.contains("the database is newer than this image"), "{code}: {log}");
+    assert_eq!(sql("newer", "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "1");
+
+    sql("airflow", "CREATE DATABASE closed");
+    sql("airflow", "ALTER DATABASE closed SET default_transaction_read_only = on");
+    let (code, log) = ends(&airflow, "migrate", "closed", &[("POSTGRES_DB", "closed")]);
+    assert!(code == 79 && log.contains("read-only transaction"), "{code}: {log}");
+}
+
+#[test]
+fn a_worker_that_drains_says_what_it_waits_for() {
+    let Some(airflow) = deployed() else { return };
+    assert!(airflow.make(&["scale", "WORKERS=2"]).ok);
+    airflow.ready(LONG);
+    let runs: Vec<_> = (0..5).map(|number| airflow.trigger(&format!("drain-{number}"), 60)).collect();
+    until(LONG, "five tasks run", || runs.iter().all(|run| airflow.task(run)["state"] == "running"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut follow = Command::new("kubectl");
+    follow.args(["--namespace", airflow.namespace(), "logs", "--follow", "worker-1", "--container", "worker"]);
+    let mut follow = follow.stdout(file.reopen().unwrap()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(airflow.make(&["scale", "WORKERS=1"]).ok);
+    follow.wait().unwrap();
+    for run in &runs {
+        airflow.succeeds(run);
+    }
+    let log = std::fs::read_to_string(file.path()).unwrap();
+    eprintln!("{}", ours(&log).join("\n"));
+    reviewed(&log);
+    for said in ["stopping on SIGTERM: 600 s until KILL", "draining: ", "worker ended: "] {
+        assert!(ours(&log).iter().any(|line| line.contains(said)), "{said}: {log}");
+    }
+}
