@@ -1,15 +1,20 @@
-//! Each Airflow line with `CeleryExecutor` on a real Postgres and RabbitMQ, each role under an init of its own.
+//! Each Airflow line with `CeleryExecutor` on a real Postgres and RabbitMQ, each role under an init of its own; and the commands
+//! of docs/tutorial.md on it, as they are printed.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod celery;
 mod common;
 mod stack;
+mod tutorial;
 
+use celery::Celery;
 use common::NASTY;
 use nix::sys::signal::Signal;
 use stack::line::{self, Line, ONE, THREE, TWO};
 use stack::{Stack, api::Api, poll};
+use std::path::Path;
+use tutorial::Tutorial;
 
 #[test]
 fn every_role_of_1_10_under_its_own_init_runs_a_dag_and_stops_clean() {
@@ -56,27 +61,7 @@ fn runs_a_dag_and_stops_clean(line: &Line) {
         }
     });
 
-    stack.run("trigger", &line.trigger("three_tasks", "first"));
-    poll("the run has ended", || {
-        stack.all_running();
-        let state = query("SELECT state FROM dag_run WHERE run_id = 'first'");
-        assert_ne!(state, "failed");
-        if state == "success" { Ok(()) } else { Err(state) }
-    });
-    let tasks = query(
-        "SELECT task_id || ' ' || state || ' ' || try_number FROM task_instance WHERE dag_id = 'three_tasks' ORDER BY 1",
-    );
-    assert_eq!(tasks, "extract success 1\nload success 1\ntransform success 1");
-
-    let tutorial = include_str!("../docs/tutorial.md");
-    assert!(tutorial.contains(&format!("`airflow {}`", line.backfill)), "the tutorial says something else");
-    let words: Vec<_> = ["exec", "--", "airflow"].into_iter().chain(line.backfill.split(' ')).collect();
-    stack.run("backfill", &words);
-    poll("both days are filled", || {
-        stack.all_running();
-        let days = query("SELECT task_id || ' ' || state FROM task_instance WHERE dag_id = 'one_week'");
-        if days == "print_date success\nprint_date success" { Ok(()) } else { Err(days) }
-    });
+    the_tutorial_works_as_printed(line, &mut stack, &celery, folder.path());
 
     if !line.simple_auth {
         let sql = "SELECT username || ' ' || name FROM ab_user u JOIN ab_user_role ur ON ur.user_id = u.id \
@@ -89,4 +74,52 @@ fn runs_a_dag_and_stops_clean(line: &Line) {
     assert_eq!(query("SELECT DISTINCT job_type || ' ' || state FROM job ORDER BY 1"), line.jobs);
     assert_eq!(stack.left_over(), Vec::<String>::new());
     stack.nothing_unwanted_was_said(&celery::secrets());
+}
+
+/// Every command in the column of this line, through the frame of the page, and what the page says of it.
+fn the_tutorial_works_as_printed(line: &Line, stack: &mut Stack, celery: &Celery, folder: &Path) {
+    let tutorial = Tutorial::of(line);
+    let bin = tutorial::programs(folder);
+    let typed = |stack: &Stack, line: &str| {
+        let (done, said) = stack.shell("scheduler", &bin, line);
+        assert!(done, "{line}\n{said}");
+        said
+    };
+
+    let said = typed(stack, &tutorial.list);
+    let listed = |dag: &str| said.lines().any(|row| row.split(['|', ' ']).any(|cell| cell == dag));
+    assert!(listed("three_tasks") && listed("one_week"), "{said}");
+
+    typed(stack, &tutorial.trigger);
+    poll("the run has ended", || {
+        stack.all_running();
+        let state = celery.query("SELECT state FROM dag_run WHERE dag_id = 'three_tasks'");
+        assert_ne!(state, "failed");
+        if state == "success" { Ok(()) } else { Err(state) }
+    });
+    let tasks = "SELECT task_id || ' ' || state || ' ' || try_number FROM task_instance WHERE dag_id = 'three_tasks' ORDER BY 1";
+    assert_eq!(celery.query(tasks), "extract success 1\nload success 1\ntransform success 1");
+
+    let said = typed(stack, &tutorial.test);
+    assert!(said.contains("3 1 2"), "what the task returns: {said}");
+
+    typed(stack, &tutorial.backfill);
+    let days = || {
+        let day = "substring(run_id from '\\d{4}-\\d\\d-\\d\\d')";
+        let runs =
+            celery.query(&format!("SELECT {day} || ' ' || state FROM dag_run WHERE dag_id = 'one_week' ORDER BY 1"));
+        runs + "\n" + &celery.query("SELECT task_id || ' ' || state FROM task_instance WHERE dag_id = 'one_week'")
+    };
+    let filled = "2024-01-01 success\n2024-01-02 success\nprint_date success\nprint_date success";
+    if line.backfill_waits {
+        assert_eq!(days(), filled, "the command ends with the last run");
+    }
+    poll("both days are filled", || {
+        stack.all_running();
+        if days() == filled { Ok(()) } else { Err(days()) }
+    });
+    if !line.backfill_waits {
+        let (done, said) = stack.shell("scheduler", &bin, &tutorial.backfill.replace("one_week", "three_tasks"));
+        assert!(!done && said.contains("non-periodic schedule"), "a DAG without a schedule has no past days: {said}");
+    }
 }

@@ -80,6 +80,11 @@ impl Fake {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
+    /// What the init and probes are given.
+    pub(crate) fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
     /// Names the metadata database.
     pub(crate) fn database(&mut self, database: &Postgres, password: &str) {
         self.set("POSTGRES_HOST", &database.host);

@@ -25,8 +25,10 @@ pub(crate) struct Line {
     pub(crate) ready: &'static str,
     /// How a DAG is triggered; the name of the DAG and of the run follow.
     trigger: &'static [&'static str],
-    /// The words after `airflow` of the backfill in docs/tutorial.md.
-    pub(crate) backfill: &'static str,
+    /// Its column in docs/tutorial.md.
+    pub(crate) column: &'static str,
+    /// Whether its backfill ends with the last run.
+    pub(crate) backfill_waits: bool,
     /// The option that names a run.
     run: &'static str,
     /// The table in which a DAG that may be triggered turns up.
@@ -52,7 +54,8 @@ pub(crate) static ONE: Line = Line {
     passwords: ".kube-airflow-init/passwords.json",
     ready: "/health",
     trigger: &["trigger_dag"],
-    backfill: "backfill one_week -s 2024-01-01 -e 2024-01-02",
+    column: "Airflow 1.10",
+    backfill_waits: true,
     run: "--run_id",
     known: "dag",
     // Without a run the loop needs nothing else; probes may read.
@@ -77,7 +80,8 @@ pub(crate) static TWO: Line = Line {
     passwords: ".kube-airflow-init/passwords.json",
     ready: "/health",
     trigger: &["dags", "trigger"],
-    backfill: "dags backfill one_week -s 2024-01-01 -e 2024-01-02",
+    column: "Airflow 2",
+    backfill_waits: true,
     run: "--run-id",
     known: "serialized_dag",
     loops: "dag_run, trigger, dag_priority_parsing_request IN ACCESS EXCLUSIVE MODE",
@@ -101,7 +105,8 @@ pub(crate) static THREE: Line = Line {
     passwords: "simple_auth_manager_passwords.json.generated",
     ready: "/api/v2/version",
     trigger: &["dags", "trigger"],
-    backfill: "backfill create --dag-id one_week --from-date 2024-01-01 --to-date 2024-01-02",
+    column: "Airflow 3",
+    backfill_waits: false,
     run: "--run-id",
     known: "serialized_dag",
     loops: "dag_run, trigger, dag_priority_parsing_request IN ACCESS EXCLUSIVE MODE",

@@ -13,7 +13,7 @@ pub(crate) mod skip;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -98,14 +98,30 @@ impl Stack {
 
     /// Our program with the stack's environment and an `AIRFLOW_HOME` called `home`.
     pub(crate) fn command(&self, home: &str, arguments: &[&str]) -> Command {
+        let mut command = self.program(home, env!("CARGO_BIN_EXE_kube-airflow-init"));
+        command.args(arguments);
+        command
+    }
+
+    fn program(&self, home: &str, program: &str) -> Command {
         let home = self.folder.join(home);
         fs::create_dir_all(&home).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-airflow-init"));
-        command.args(arguments).env_clear().envs(&self.environment).env("AIRFLOW_HOME", &home);
+        let mut command = Command::new(program);
+        command.env_clear().envs(&self.environment).env("AIRFLOW_HOME", &home);
         // One folder for each init: they share a machine here.
         command.env("KUBE_AIRFLOW_RUN", home.join("run"));
         command.current_dir(&self.folder).stdin(Stdio::null());
         command
+    }
+
+    /// Runs a line of a shell in the place of `home`, with the programs of `bin` before all others; returns whether it
+    /// succeeded, and both streams.
+    pub(crate) fn shell(&self, home: &str, bin: &Path, line: &str) -> (bool, String) {
+        let mut command = self.program(home, "/bin/sh");
+        let path = self.environment[OsStr::new("PATH")].to_str().unwrap();
+        let output = command.args(["-euc", line]).env("PATH", format!("{}:{path}", bin.display())).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        (output.status.success(), text)
     }
 
     /// Starts `kube-airflow-init ROLE` with its own home and log.

@@ -1,0 +1,163 @@
+//! The commands of all pages, taken from their fences and run: what a reader types does what the page says.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+#[path = "../asleep/mod.rs"]
+mod asleep;
+#[path = "../client/mod.rs"]
+mod client;
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../skip/mod.rs"]
+mod skip;
+
+mod kube;
+mod page;
+mod place;
+mod tools;
+
+use common::postgres;
+use kube::Manifest;
+use page::Command;
+use place::{Place, Ran};
+use regex::Regex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use tools::Make;
+
+/// What a line may begin with. Whatever else a page needs, somebody has to think about how it is run here.
+const KNOWN: [&str; 5] = ["kube-airflow-init", "kubectl", "make", "docker", "curl"];
+
+/// Targets that go as far as they can without an engine; `tests/images.rs` has one.
+const WANT_AN_ENGINE: [&str; 3] = ["build", "publish", "build-official"];
+
+/// `NAME=value NAME=value`, alone on a line: the settings of the commands after it.
+fn settings(line: &str) -> Option<Vec<(String, String)>> {
+    let line = line.split(" #").next().unwrap().trim();
+    let name = |name: &str| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    let pair = |word: &str| {
+        let (key, value) = word.split_once('=').filter(|(key, _)| name(key))?;
+        Some((key.to_owned(), value.to_owned()))
+    };
+    line.split_whitespace().map(pair).collect()
+}
+
+/// Numbers change from one time to the next.
+fn shape(text: &str) -> String {
+    Regex::new(r"\d+(\.\d+)?").unwrap().replace_all(text.trim(), "N").into_owned()
+}
+
+/// What is wrong with how a line went.
+fn went(command: &Command, ran: &Ran, make: &Make, manifest: &Manifest) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let engine = ran.calls.first().is_some_and(|call| call[0] == "make" && WANT_AN_ENGINE.contains(&&*call[1]));
+    if engine {
+        // Folders, files and settings are looked at before.
+        let told = ran.stderr.contains("reaches no engine");
+        wrong.extend((!told).then(|| format!("does not ask for an engine: {}", ran.stderr)));
+    } else if !ran.done {
+        wrong.push(format!("failed:\n{}{}", ran.stdout, ran.stderr));
+    }
+    for call in &ran.calls {
+        let words: Vec<&str> = call[1..].iter().map(String::as_str).collect();
+        let said = match &*call[0] {
+            "make" => make.check(&words),
+            "kubectl" => manifest.check(&words),
+            "grep" => tools::grep(&words),
+            _ => Ok(()),
+        };
+        wrong.extend(said.err());
+    }
+    if let Some(output) = &command.output
+        && shape(output) != shape(&ran.stdout)
+    {
+        wrong.push(format!("prints {}", ran.stdout));
+    }
+    wrong
+}
+
+#[test]
+fn every_command_of_the_pages_does_what_it_is_there_for() {
+    let variables = fs::read_to_string(format!("{}/docs/variables.md", page::ROOT)).unwrap();
+    let (place, make, manifest) = (Place::new(), Make::read(), Manifest::read());
+    let (blocks, mut mistakes) = page::blocks();
+    let mut calls: BTreeMap<String, BTreeSet<Vec<String>>> = BTreeMap::new();
+    let mut count = 0;
+    let curl = place::real("curl").is_some();
+    for block in blocks {
+        let mut given = BTreeMap::new();
+        for command in &block.commands {
+            let mut wrong = |what: String| mistakes.push(format!("{}: {}\n    {what}", command.place, command.text));
+            if let Some(settings) = settings(&command.text) {
+                for (name, value) in settings {
+                    let plain = name.strip_suffix("_FILE").unwrap_or(&name);
+                    if !variables.contains(&format!("`{plain}`")) {
+                        wrong(format!("docs/variables.md has no {plain}"));
+                    }
+                    given.insert(name, value);
+                }
+                continue;
+            }
+            count += 1;
+            let typed = command.text.strip_prefix("time ").unwrap_or(&command.text);
+            let first = typed.split_whitespace().next().unwrap();
+            if !KNOWN.contains(&first) {
+                wrong(format!("nobody knows how to run {first}: tests/blocks/main.rs"));
+                continue;
+            }
+            if first == "curl" && !curl {
+                continue;
+            }
+            if typed.contains("pg_restore") {
+                postgres::server().sql("airflow", "DELETE FROM kept");
+            }
+            let ran = place.run(&command.text, &given);
+            went(command, &ran, &make, &manifest).into_iter().for_each(&mut wrong);
+            if ran.calls.is_empty() {
+                wrong("calls nothing".to_owned());
+            }
+            for call in ran.calls {
+                calls.entry(call[0].clone()).or_default().insert(call[1..].to_vec());
+            }
+        }
+    }
+    assert!(count > 50, "only {count} commands were found");
+    let mut of = |name: &str| -> Vec<_> { calls.remove(name).unwrap_or_default().into_iter().collect() };
+    kube::parsed(&of("kubectl"), &mut mistakes);
+    tools::docker(&of("docker"), &place.checkout(), &mut mistakes);
+    let airflow = of("airflow");
+    let tutorial = fs::read_to_string(format!("{}/docs/tutorial.md", page::ROOT)).unwrap();
+    for words in airflow.iter().filter(|words| words[0] == "backfill") {
+        if !tutorial.contains(&format!("`airflow {}`", words.join(" "))) {
+            mistakes.push(format!("docs/tutorial.md, whose commands are run, has no {words:?}"));
+        }
+    }
+    tools::airflow_takes(&airflow, &mut mistakes);
+    assert!(mistakes.is_empty(), "\n{}", mistakes.join("\n"));
+
+    // What the lines have left behind.
+    assert_eq!(postgres::server().sql("airflow", "SELECT what FROM kept"), "a row", "the dump was restored");
+    let secret = fs::read_to_string(place.path("applied")).unwrap();
+    let keys = fs::read_to_string(place.checkout().join("keys.env")).unwrap();
+    assert!(secret.contains("kind: Secret") && secret.contains("airflow-keys"), "{secret}");
+    for name in ["FERNET_KEY", "KUBE_AIRFLOW_API_SECRET_KEY", "KUBE_AIRFLOW_JWT_SECRET"] {
+        assert!(secret.contains(name) && keys.lines().any(|line| line.starts_with(&format!("{name}="))), "{name}");
+    }
+}
+
+/// Commands in the middle of a sentence, and in tables.
+#[test]
+fn every_target_of_make_that_a_page_mentions_is_there_and_knows_the_variables() {
+    let make = Make::read();
+    let mention = Regex::new(r"`(?:[A-Z_]+=\S+ )?make ([a-z][^`]*)`").unwrap();
+    let mut mistakes = Vec::new();
+    let mut count = 0;
+    for (page, text) in page::pages() {
+        for found in mention.captures_iter(&text) {
+            count += 1;
+            let words: Vec<&str> = found[1].split_whitespace().collect();
+            mistakes.extend(make.check(&words).err().map(|wrong| format!("{page}: {}: {wrong}", &found[0])));
+        }
+    }
+    assert!(count > 20 && mistakes.is_empty(), "{count} mentions\n{}", mistakes.join("\n"));
+}
