@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     // Words: nothing of ours.
     &["env", "exit", "files", "ini", "metrics", "pauses", "percent", "words"],
     // Mechanisms that do not know Airflow.
-    &["broker", "database", "process", "telemetry", "template"],
+    &["broker", "database", "last_words", "process", "telemetry", "template"],
     // Airflow as data; one handshake with a service.
     &["airflow", "check"],
     // Keys and their fingerprints; the schema.

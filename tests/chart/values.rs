@@ -178,9 +178,11 @@ fn a_changed_airflow_cfg_rolls_its_consumers_and_nothing_else() {
             assert_eq!(name(&pod) != name(&changed), consumer, "a Job with another pod has another name");
         }
     }
-    let rotated = render("rotated", "airflow", &json!({ "secrets": { "revision": "2" } })).unwrap();
+    let rotated = render("rotated", "airflow", &json!({ "secrets": { "revision": 20261128 } })).unwrap();
     for pod in one.pods().into_iter().filter(|pod| pod.is_role()) {
-        assert_ne!(pod.template, rotated.pod(pod.component).unwrap().template, "{}", pod.component);
+        let rotated = rotated.pod(pod.component).unwrap().template;
+        assert_ne!(pod.template, rotated, "{}", pod.component);
+        assert_eq!(rotated["metadata"]["annotations"]["kube-airflow/secrets"], "20261128");
     }
 }
 

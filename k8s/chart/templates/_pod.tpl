@@ -9,7 +9,8 @@ metadata:
     # What the pod reads when it starts: another content, other pods.
     kube-airflow/configuration: {{ cat (include "airflow.settings" $top) (include "airflow.cfg" $top) | sha256sum | trunc 16 }}
     {{- with $values.secrets.revision }}
-    kube-airflow/secrets: {{ . | quote }}
+    # A number from a file is a float to the template, and large ones would become 2.02e+07.
+    kube-airflow/secrets: {{ ternary (int64 . | toString) . (kindIs "float64" .) | quote }}
     {{- end }}
     {{- with get $row "annotations" }}
     {{- toYaml . | nindent 4 }}
