@@ -111,7 +111,8 @@ fn names_that_yaml_takes_for_something_else_stay_names() {
             Value::Array(list) => list.iter().for_each(|inner| keys(path, inner, found)),
             other => {
                 let key = path.rsplit('/').next().unwrap();
-                let name = ["name", "key", "secretName", "claimName", "storageClassName", "namespace", "ingressClassName"];
+                let name =
+                    ["name", "key", "secretName", "claimName", "storageClassName", "namespace", "ingressClassName"];
                 if (name.contains(&key) || path.contains("abels/")) && !other.is_string() {
                     found.push(format!("{path}: {other}"));
                 }
