@@ -105,7 +105,8 @@ pub(crate) fn connections(render: &Render) -> BTreeSet<(String, String, u16)> {
     // The migration waits for everything, as any command does.
     needs.push(("migrate", vec![Need::Database, Need::Broker]));
     for (role, needs) in needs {
-        if needs.contains(&Need::Database) {
+        // Airflow's commands write a line into the audit log, flower's as well.
+        if needs.contains(&Need::Database) || role == "flower" {
             add(role, "postgres", server_port(render, "postgres"));
         }
         // "Run" in the UI of 1.10 and 2 hands a task to the broker.
