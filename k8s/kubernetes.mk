@@ -13,7 +13,7 @@ HELM ?= helm
 PART = $(if $(filter airflow,$(RELEASE)),,$(RELEASE)-)
 OURS = app.kubernetes.io/name=airflow,app.kubernetes.io/instance=$(RELEASE)
 
-.PHONY: create apply delete list-pods browse-web browse-flower scale helm-install set-image diagnose manifests e2e
+.PHONY: create apply delete list-pods browse-web browse-flower scale helm-install set-image diagnose manifests e2e bench-cluster
 
 create: ## Kubernetes: everything, in one command (NAMESPACE=..., MANIFEST=...)
 	@echo "==> creating what $(MANIFEST) describes; 'make list-pods' shows how it comes up" >&2
@@ -65,3 +65,6 @@ manifests: ## writes k8s/airflow.all.yaml and docs/values.md anew from the chart
 
 e2e: ## the manifests on the cluster of the current kubectl context (KIND=1: on a kind cluster of its own)
 	@KIND=$(KIND) scripts/e2e
+
+bench-cluster: ## ten minutes of all probes of a quiet deployment, against those of Airflow's official chart in the same pods
+	@scripts/bench-cluster

@@ -2,6 +2,7 @@
 
 use crate::env::{self, Vars};
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 const FILE: &str = "/dev/termination-log";
@@ -14,5 +15,10 @@ pub fn open(vars: &dyn Vars, role: bool, init: i32, options: &mut OpenOptions) -
     if !role && named.is_none() && init != 1 {
         return None;
     }
-    options.write(true).open(named.map_or_else(|| PathBuf::from(FILE), PathBuf::from)).ok()
+    // A pipe that nobody reads must not hold anybody up.
+    options
+        .write(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(named.map_or_else(|| PathBuf::from(FILE), PathBuf::from))
+        .ok()
 }

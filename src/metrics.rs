@@ -93,7 +93,7 @@ metrics! {
     DRAIN_TASKS = "drain_tasks", Gauge, [],
         "Task instances that still run in this container.", "worker, while stopping and while the database answers";
     PROBE_RESULTS = "probe_results_total", Counter, ["probe", "result"],
-        "Checks made for /livez, /readyz and /startupz by their result, up or down.", "";
+        "Checks made for /livez, /readyz, /startupz and for scrapes (liveness and readiness) by their result, up or down.", "";
     PROBE_DURATION = "probe_duration_seconds", Histogram, ["probe"],
         "How long these checks took.", "";
 }

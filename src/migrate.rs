@@ -99,7 +99,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The command failed. Its last lines have been logged.
-    #[error("the migration failed ({status})")]
+    #[error("the migration failed ({status}){}", words(lines))]
     Failed {
         /// How it ended.
         status: ExitStatus,
@@ -145,6 +145,16 @@ impl Error {
             Self::LockFile { .. } => Code::Io,
         }
     }
+}
+
+/// What an operator reads first of a failure: the line of Python's exception, else the last one.
+fn words(lines: &[String]) -> String {
+    let exception = |line: &&String| {
+        let name = line.split_once(": ").map_or("", |(name, _)| name);
+        !name.contains(' ') && (name.ends_with("Error") || name.ends_with("Exception"))
+    };
+    let line = lines.iter().rev().find(exception).or(lines.last());
+    line.map(|line| format!(": {line}")).unwrap_or_default()
 }
 
 fn newer(table: &str, found: &str, head: &str, version: Version) -> String {

@@ -79,6 +79,25 @@ fn the_pages_say_what_probes_say() {
     assert!(!all.contains(NASTY) && !all.contains("p%40ss"), "{all}");
 }
 
+/// Probes by `exec` do not pass through the process of the port.
+#[test]
+fn a_scrape_alone_sees_a_sick_role() {
+    let (mut fake, database, port) = scheduler();
+    fake.start(&["scheduler"]);
+    beat(&database, 1);
+    until_served(port);
+    let results = |result: &str| {
+        let page = get(port, "/metrics").body;
+        ["liveness", "readiness"].map(|probe| {
+            let name = format!("kube_airflow_init_probe_results_total{{probe=\"{probe}\",result=\"{result}\"}}");
+            sample(&page, &name).unwrap()
+        })
+    };
+    eventually("both are up", || results("up").iter().all(|count| *count > 0.0));
+    beat(&database, 600);
+    eventually("both are down", || results("down").iter().all(|count| *count > 0.0));
+}
+
 #[test]
 fn everything_else_is_refused_and_the_connection_is_closed() {
     let (mut fake, _database, port) = scheduler();

@@ -80,7 +80,8 @@ pub(crate) fn docker(calls: &[Vec<String>], checkout: &Path, mistakes: &mut Vec<
             command.args(words).current_dir(checkout).env("DOCKER_HOST", "tcp://127.0.0.1:1");
             let output = command.env("DOCKER_BUILDKIT", "0").output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
-            if !said.contains("Cannot connect") {
+            // Newer clients say it in other words.
+            if !["Cannot connect", "failed to connect"].iter().any(|words| said.contains(words)) {
                 mistakes.push(format!("docker {}: {said}", words.join(" ")));
             }
         }

@@ -27,14 +27,15 @@ fn a_changed_airflow_cfg_or_secret_rolls_its_consumers_and_an_unchanged_upgrade_
     airflow.upgrade(&[]);
     airflow.ready(LONG);
     assert_eq!(airflow.uids(), before, "an upgrade without a change");
-    let data = "airflow.airflow_cfg.data=[core]\nparallelism = 7\n";
-    airflow.upgrade(&["--set", "airflow.airflow_cfg.enable=true", "--set-string", data]);
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/k8s/examples/myvalue-with-airflowcfg-configmap.yaml");
+    airflow.upgrade(&["--values", example]);
     consumers_are_new(&airflow, &before);
     let said = airflow.kubectl(&["exec", "deploy/scheduler", "--", "grep", "parallelism", "/run/airflow/airflow.cfg"]);
-    assert_eq!(said.success(), "parallelism = 7");
+    assert_eq!(said.success(), "parallelism = 16");
     let before = airflow.uids();
-    airflow.upgrade(&["--set", "secrets.revision=2"]);
+    airflow.upgrade(&["--values", example, "--set", "secrets.revision=2"]);
     consumers_are_new(&airflow, &before);
+    airflow.succeeds(&airflow.trigger("own-template", 1));
 }
 
 /// Log lines of all Airflow pods that say that a schema was migrated.
@@ -52,7 +53,7 @@ fn helm_upgrades_from_the_line_before_with_one_migration() {
         return skipped("an upgrade on a cluster: no image of Airflow 2.11.2 was loaded");
     };
     // Both at a time are too much for a small node.
-    other.sleeps();
+    let asleep = other.sleeps();
     let airflow = Deployment::empty("upgrade");
     let wait = ["upgrade", "--install", "--wait", "--timeout", "15m"];
     let tag = format!("airflow.image.tag={tag}");
@@ -85,5 +86,5 @@ fn helm_upgrades_from_the_line_before_with_one_migration() {
     airflow.ready(LONG);
     assert_eq!(airflow.uids(), before, "an upgrade without a change");
     airflow.removed();
-    other.wakes();
+    drop(asleep);
 }

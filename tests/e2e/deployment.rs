@@ -1,14 +1,16 @@
 //! Deployments from the chart, each in a namespace of its own: one for all tests of a run, others for the tests that ask for
 //! them. `scripts/e2e` removes their namespaces in the end.
 
-use crate::api::Api;
 use crate::cluster::{LONG, Said, kubectl, run, until};
+use crate::runs::LoggedIn;
 use crate::skip::skipped;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,12 @@ pub(crate) struct Deployment {
     namespace: String,
     /// What the first installation took until every pod was ready.
     pub(crate) up_after: Duration,
+    /// The way to the UI, once somebody has asked.
+    pub(crate) login: RefCell<Option<LoggedIn>>,
 }
+
+/// Whether a test waited in vain for all to be ready.
+static LOST: AtomicBool = AtomicBool::new(false);
 
 static DEPLOYMENT: LazyLock<Option<Mutex<Deployment>>> = LazyLock::new(Deployment::new);
 
@@ -32,8 +39,10 @@ pub(crate) fn deployed() -> Option<MutexGuard<'static, Deployment>> {
         return None;
     };
     let deployment = deployment.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // Whatever the test before left.
+    // Whatever the test before left. What does not come back within the limit will not for the next test.
+    assert!(!LOST.swap(true, Relaxed), "a test before left a deployment that does not become ready");
     deployment.ready(LONG);
+    LOST.store(false, Relaxed);
     Some(deployment)
 }
 
@@ -44,16 +53,6 @@ fn values() -> Vec<String> {
 
 fn helm() -> PathBuf {
     PathBuf::from(run(Command::new(format!("{ROOT}/scripts/tool")).arg("helm")).success())
-}
-
-/// A port of this machine that leads to a Service.
-struct Forward(Child, u16);
-
-impl Drop for Forward {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The label of pods that belong to nobody.
@@ -78,11 +77,13 @@ impl Deployment {
     pub(crate) fn empty(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let manifest = folder.path().join("airflow.yaml").display().to_string();
-        let namespace = format!("airflow-e2e-{name}-{}", std::process::id());
+        // `scripts/e2e` removes those of its own run.
+        let run_of = std::env::var("KUBE_AIRFLOW_E2E_RUN").unwrap_or_else(|_| std::process::id().to_string());
+        let namespace = format!("airflow-e2e-{run_of}-{name}");
         run(Command::new("kubectl").args(["create", "namespace", &namespace])).success();
         let label = "pod-security.kubernetes.io/enforce=restricted";
         run(Command::new("kubectl").args(["label", "namespace", &namespace, label])).success();
-        Self { folder, manifest, namespace, up_after: Duration::ZERO }
+        Self { folder, manifest, namespace, up_after: Duration::ZERO, login: RefCell::default() }
     }
 
     pub(crate) fn kubectl(&self, words: &[&str]) -> Said {
@@ -125,7 +126,10 @@ impl Deployment {
     /// Objects of a kind, by an expression on their component such as `in (worker)`.
     pub(crate) fn objects(&self, kind: &str, component: &str) -> Vec<Value> {
         let selector = format!("app.kubernetes.io/instance=airflow,app.kubernetes.io/component {component},!{COPY}");
-        let said = self.kubectl(&["get", kind, "-l", &selector, "-o", "json"]);
+        let ask = || self.kubectl(&["get", kind, "-l", &selector, "-o", "json"]);
+        let first = ask();
+        // The API server of a busy machine may miss a beat.
+        let said = if first.ok { first } else { ask() };
         let list: Value = serde_json::from_str(said.success()).unwrap();
         list["items"].as_array().unwrap().clone()
     }
@@ -197,7 +201,7 @@ impl Deployment {
     }
 
     /// Makes a pod as those of a component are, with other values for some variables; it is not started again.
-    pub(crate) fn copy(&self, component: &str, name: &str, variables: &[(&str, &str)]) {
+    pub(crate) fn copy(&self, component: &str, name: &str, variables: &[Value]) {
         let mut owners = self.objects("deployments,statefulsets,jobs", &format!("in ({component})"));
         let mut pod = owners[0]["spec"]["template"].take();
         pod["apiVersion"] = json!("v1");
@@ -210,21 +214,18 @@ impl Deployment {
         pod["spec"]["initContainers"] = json!([]);
         let env = pod["spec"]["containers"][0]["env"].as_array_mut().unwrap();
         // Of a name that is there twice the last one counts, also over `envFrom`.
-        env.extend(variables.iter().map(|(name, value)| json!({ "name": name, "value": value })));
+        env.extend_from_slice(variables);
         let file = self.folder.path().join("pod.json");
         std::fs::write(&file, pod.to_string()).unwrap();
         self.kubectl(&["create", "-f", file.to_str().unwrap()]).success();
     }
 
-    /// Leaves no pod of any role or server, until it wakes.
-    pub(crate) fn sleeps(&self) {
+    /// Leaves no pod of any role or server, until what is returned is dropped.
+    pub(crate) fn sleeps(&self) -> Asleep<'_> {
+        let asleep = Asleep(self);
         self.kubectl(&["scale", WORKLOADS, "--all", "--replicas=0"]).success();
         until(LONG, "all pods are gone", || self.all().is_empty());
-    }
-
-    pub(crate) fn wakes(&self) {
-        self.kubectl(&["apply", "-f", &self.manifest]).success();
-        self.ready(LONG);
+        asleep
     }
 
     /// Takes the namespace away, with all that is in it.
@@ -246,80 +247,13 @@ impl Deployment {
         let template = "go-template={{.data.ADMIN_PASSWORD | base64decode}}";
         self.kubectl(&["get", "secret", "airflow-keys", "-o", template]).success().to_owned()
     }
-
-    fn forward(&self) -> Forward {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new("kubectl");
-        command.args(["--namespace", &self.namespace, "port-forward", "service/webserver", &format!("{port}:8080")]);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Forward(child, port)
-    }
-
-    /// The UI's API, logged in with the password of the Secret.
-    pub(crate) fn api(&self) -> LoggedIn {
-        for _ in 0..60 {
-            let forward = self.forward();
-            std::thread::sleep(Duration::from_secs(2));
-            let mut api = Api::new(forward.1);
-            match api.log_in("admin", &self.password()) {
-                Ok(()) => return LoggedIn { api, _forward: forward },
-                Err(error) => eprintln!("{error}"),
-            }
-        }
-        panic!("nobody could log in");
-    }
-
-    /// Starts a run of `nap`; returns its id.
-    pub(crate) fn trigger(&self, id: &str, seconds: u32) -> String {
-        let body = json!({ "dag_run_id": id, "logical_date": null, "conf": { "seconds": seconds } });
-        let mut last = String::new();
-        for _ in 0..60 {
-            match self.api().json("/api/v2/dags/nap/dagRuns", Some(&body)) {
-                Ok(_) => return id.to_owned(),
-                // The DAG processor has not read the file yet.
-                Err(error) => last = error,
-            }
-            std::thread::sleep(Duration::from_secs(2));
-        }
-        panic!("no run: {last}");
-    }
-
-    /// The pod that runs, or ran, the task of a run.
-    pub(crate) fn host(&self, run: &str) -> String {
-        self.task(run)["hostname"].as_str().unwrap_or_default().split('.').next().unwrap_or_default().to_owned()
-    }
-
-    /// The task of a run; empty while the UI does not answer.
-    pub(crate) fn task(&self, run: &str) -> Value {
-        self.api().json(&format!("/api/v2/dags/nap/dagRuns/{run}/taskInstances/sleeper"), None).unwrap_or_default()
-    }
-
-    /// The log of the task's first try, as the UI reads it from its worker.
-    pub(crate) fn log(&self, run: &str) -> String {
-        let path = format!("/api/v2/dags/nap/dagRuns/{run}/taskInstances/sleeper/logs/1?full_content=true");
-        self.api().json(&path, None).unwrap_or_default().to_string()
-    }
-
-    pub(crate) fn succeeds(&self, run: &str) {
-        until(Duration::from_mins(15), &format!("{run} ends"), || {
-            let state = self.task(run)["state"].clone();
-            assert!(
-                !["failed", "up_for_retry", "upstream_failed"].contains(&state.as_str().unwrap_or("")),
-                "{run}: {state}"
-            );
-            state == "success"
-        });
-    }
 }
 
-/// The API, as long as its way there is open.
-pub(crate) struct LoggedIn {
-    api: Api,
-    _forward: Forward,
-}
+/// A deployment without pods, which wakes whatever becomes of the test.
+pub(crate) struct Asleep<'a>(&'a Deployment);
 
-impl LoggedIn {
-    pub(crate) fn json(&self, path: &str, body: Option<&Value>) -> Result<Value, String> {
-        self.api.json(path, body)
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.0.kubectl(&["apply", "-f", &self.0.manifest]);
     }
 }

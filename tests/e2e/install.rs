@@ -14,11 +14,12 @@ fn one_command_brings_everything_up_and_repeating_it_changes_nothing() {
     assert!(airflow.up_after < UP_WITHIN, "{:?}", airflow.up_after);
     let password = airflow.password();
     assert!(password.len() >= 24, "a random password");
-    airflow.api().json("/api/v2/dags", None).unwrap();
+    airflow.ask("/api/v2/dags", None).unwrap();
     let applied = airflow.kubectl(&["apply", "-f", airflow.manifest()]);
     let said = applied.said();
     // What `create` made carries no annotation of `apply` until the first time.
     let again = airflow.kubectl(&["apply", "-f", airflow.manifest()]).said();
+    assert!(again.lines().count() > 30, "{again}");
     assert!(again.lines().all(|line| line.ends_with("unchanged")), "{said}\n{again}");
     let created = airflow.kubectl(&["create", "-f", airflow.manifest()]);
     assert!(!created.ok && created.said().lines().all(|line| line.contains("AlreadyExists")), "{}", created.said());

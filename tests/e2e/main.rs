@@ -16,5 +16,6 @@ mod deployment;
 mod install;
 mod network;
 mod outages;
+mod runs;
 mod words;
 mod workers;

@@ -5,10 +5,12 @@ use crate::deployment::{Deployment, deployed};
 use std::time::{Duration, Instant};
 
 /// Readiness is down two probes after a service went, and the container goes on.
-fn is_away_for_two_minutes(airflow: &Deployment, service: &str) {
+fn is_away_for_two_minutes(airflow: &Deployment, service: &str, needed_by: &[&str]) {
     let before = airflow.restarts();
     airflow.kubectl(&["scale", &format!("statefulset/{service}"), "--replicas=0"]).success();
-    until(LONG, "the scheduler is not ready", || !airflow.is_ready("scheduler"));
+    for role in needed_by {
+        until(LONG, &format!("{role} is not ready"), || !airflow.is_ready(role));
+    }
     std::thread::sleep(Duration::from_mins(2));
     assert_eq!(airflow.restarts(), before, "{service} is away");
     airflow.kubectl(&["scale", &format!("statefulset/{service}"), "--replicas=1"]).success();
@@ -21,13 +23,13 @@ fn is_away_for_two_minutes(airflow: &Deployment, service: &str) {
 #[test]
 fn two_minutes_without_postgres_restart_nothing() {
     let Some(airflow) = deployed() else { return };
-    is_away_for_two_minutes(&airflow, "postgres");
+    is_away_for_two_minutes(&airflow, "postgres", &["webserver", "scheduler", "dag-processor", "triggerer"]);
 }
 
 #[test]
 fn two_minutes_without_rabbitmq_restart_nothing() {
     let Some(airflow) = deployed() else { return };
-    is_away_for_two_minutes(&airflow, "rabbitmq");
+    is_away_for_two_minutes(&airflow, "rabbitmq", &["scheduler", "worker", "flower"]);
 }
 
 #[test]
@@ -72,18 +74,19 @@ fn a_scheduler_that_hangs_is_found_by_its_probes_within_their_budget() {
     let Some(airflow) = deployed() else { return };
     let pod = airflow.pods("scheduler").remove(0);
     let before = airflow.restarts()["scheduler"];
+    let events = || {
+        let of = format!("involvedObject.name={pod}");
+        airflow.kubectl(&["get", "events", "--field-selector", &of]).success().to_owned()
+    };
     let since = Instant::now();
     airflow.signal(&pod, "STOP");
-    until(LONG, "the container was started again", || airflow.restarts()["scheduler"] == before + 1);
+    until(LONG, "the kubelet gives it up", || events().contains("scheduler failed liveness probe"));
     let took = since.elapsed().as_secs();
-    eprintln!("a hang was found, and its container ended, after {took} s");
-    let events = airflow.kubectl(&["get", "events", "--field-selector", &format!("involvedObject.name={pod}")]);
-    assert!(events.success().contains("Liveness probe failed: down: "), "{}", events.said());
-    // docs/probes.md: four probes, 20 s apart, and what the first may have been late; then the grace period, which a
-    // stopped process does not use.
-    let probes = 4 * 20 + 20;
-    let grace = 60 + 10;
-    assert!(took <= probes + grace + 30, "{took} s");
+    eprintln!("a hang was found after {took} s");
+    assert!(events().contains("Liveness probe failed: down: "), "{}", events());
+    // docs/probes.md says 110 s at most; the rest is for a busy kubelet and our own looks.
+    assert!(took <= 110 + 20, "{took} s");
+    until(LONG, "the container was started again", || airflow.restarts()["scheduler"] == before + 1);
     airflow.ready(LONG);
     airflow.succeeds(&airflow.trigger("after-a-hang", 1));
 }

@@ -2,6 +2,7 @@
 
 use crate::cluster::{LONG, until};
 use crate::deployment::{Deployment, deployed};
+use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
 /// Every line of ours that somebody has read and found worth its place; `*` stands for what differs.
@@ -51,7 +52,8 @@ fn every_line_of_ours_in_the_log_of_a_pod_was_reviewed() {
 
 /// Runs a copy of a pod to its end; returns its exit code and its log, which must be good reading.
 fn ends(airflow: &Deployment, component: &str, name: &str, variables: &[(&str, &str)]) -> (i64, String) {
-    airflow.copy(component, name, variables);
+    let variables: Vec<_> = variables.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    airflow.copy(component, name, &variables);
     until(LONG, &format!("{name} ends"), || airflow.last_end(name).0 >= 0);
     let log = airflow.kubectl(&["logs", name]).success().to_owned();
     eprintln!("{log}");
@@ -59,26 +61,45 @@ fn ends(airflow: &Deployment, component: &str, name: &str, variables: &[(&str, &
     // What an operator sees first.
     let described = airflow.kubectl(&["describe", "pod", name]);
     let (code, message) = airflow.last_end(name);
-    for line in ours(&log).into_iter().filter_map(|line| line.strip_prefix("ERROR kube-airflow-init: ")) {
+    let errors: Vec<_> =
+        ours(&log).into_iter().filter_map(|line| line.strip_prefix("ERROR kube-airflow-init: ")).collect();
+    assert!(!errors.is_empty(), "{log}");
+    for line in errors {
         assert!(message.contains(line), "{line}: {message}");
         assert!(described.success().contains(line), "{line}: {}", described.said());
     }
     airflow.kubectl(&["delete", "pod", name, "--wait=false"]).success();
-    (code, log)
+    (code, message)
+}
+
+#[test]
+fn a_pod_without_its_secret_names_the_key_and_the_secret() {
+    let Some(airflow) = deployed() else { return };
+    let from = |secret: &str, key: &str| -> Value {
+        json!({ "name": "FERNET_KEY", "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } })
+    };
+    airflow.copy("scheduler", "no-secret", &[from("not-there", "FERNET_KEY")]);
+    airflow.copy("scheduler", "no-key", &[from("airflow-keys", "NOT_THERE")]);
+    for (pod, words) in [("no-secret", &["not-there"][..]), ("no-key", &["NOT_THERE", "airflow-keys"])] {
+        let described = || airflow.kubectl(&["describe", "pod", pod]).success().to_owned();
+        let events = || described().split_once("Events:").unwrap_or_default().1.to_owned();
+        until(LONG, &format!("{pod} says what it lacks"), || words.iter().all(|word| events().contains(word)));
+        airflow.kubectl(&["delete", "pod", pod, "--wait=false"]).success();
+    }
 }
 
 #[test]
 fn a_pod_that_waits_in_vain_says_for_whom_and_what_to_do() {
     let Some(airflow) = deployed() else { return };
     let limit = ("KUBE_AIRFLOW_WAIT_TIMEOUT", "8s");
-    let (code, log) = ends(&airflow, "scheduler", "no-name", &[("POSTGRES_HOST", "postgres.invalid"), limit]);
+    let (code, message) = ends(&airflow, "scheduler", "no-name", &[("POSTGRES_HOST", "postgres.invalid"), limit]);
     assert_eq!(code, 68);
-    assert!(log.contains("postgres.invalid"), "{log}");
-    let (code, log) = ends(&airflow, "scheduler", "no-port", &[("POSTGRES_PORT", "5433"), limit]);
+    assert!(message.contains("postgres.invalid"), "{message}");
+    let (code, message) = ends(&airflow, "scheduler", "no-port", &[("POSTGRES_PORT", "5433"), limit]);
     // A policy drops what it does not allow; without one the connection is refused.
-    assert!([69, 75].contains(&code) && log.contains("5433"), "{code}: {log}");
-    let (code, log) = ends(&airflow, "scheduler", "no-database", &[("POSTGRES_DB", "nowhere")]);
-    assert!(code == 72 && log.contains("nowhere"), "{code}: {log}");
+    assert!([69, 75].contains(&code) && message.contains("5433"), "{code}: {message}");
+    let (code, message) = ends(&airflow, "scheduler", "no-database", &[("POSTGRES_DB", "nowhere")]);
+    assert!(code == 72 && message.contains("nowhere"), "{code}: {message}");
 }
 
 #[test]
@@ -90,14 +111,14 @@ fn a_migration_that_fails_says_why_and_changes_nothing_of_a_newer_database() {
     };
     sql("airflow", "CREATE DATABASE newer");
     sql("newer", "CREATE TABLE alembic_version AS SELECT 'ffffffffffff' AS version_num");
-    let (code, log) = ends(&airflow, "migrate", "newer", &[("POSTGRES_DB", "newer")]);
-    assert!(code == 65 && log.contains("the database is newer than this image"), "{code}: {log}");
+    let (code, message) = ends(&airflow, "migrate", "newer", &[("POSTGRES_DB", "newer")]);
+    assert!(code == 65 && message.contains("the database is newer than this image"), "{code}: {message}");
     assert_eq!(sql("newer", "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "1");
 
     sql("airflow", "CREATE DATABASE closed");
     sql("airflow", "ALTER DATABASE closed SET default_transaction_read_only = on");
-    let (code, log) = ends(&airflow, "migrate", "closed", &[("POSTGRES_DB", "closed")]);
-    assert!(code == 79 && log.contains("read-only transaction"), "{code}: {log}");
+    let (code, message) = ends(&airflow, "migrate", "closed", &[("POSTGRES_DB", "closed")]);
+    assert!(code == 79 && message.contains("read-only transaction"), "{code}: {message}");
 }
 
 #[test]
@@ -105,14 +126,14 @@ fn a_worker_that_drains_says_what_it_waits_for() {
     let Some(airflow) = deployed() else { return };
     assert!(airflow.make(&["scale", "WORKERS=2"]).ok);
     airflow.ready(LONG);
-    let runs: Vec<_> = (0..5).map(|number| airflow.trigger(&format!("drain-{number}"), 60)).collect();
+    let runs: Vec<_> = (0..5).map(|number| airflow.trigger(&format!("drain-{number}"), 120)).collect();
     until(LONG, "five tasks run", || runs.iter().all(|run| airflow.task(run)["state"] == "running"));
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut follow = Command::new("kubectl");
     follow.args(["--namespace", airflow.namespace(), "logs", "--follow", "worker-1", "--container", "worker"]);
     let mut follow = follow.stdout(file.reopen().unwrap()).stderr(Stdio::null()).spawn().unwrap();
     assert!(airflow.make(&["scale", "WORKERS=1"]).ok);
-    follow.wait().unwrap();
+    until(LONG, "the worker has ended", || follow.try_wait().unwrap().is_some());
     for run in &runs {
         airflow.succeeds(run);
     }

@@ -1,14 +1,14 @@
 //! Workers: more and fewer of them, their logs, and a worker with another key.
 
 use crate::cluster::{LONG, until};
-use crate::deployment::deployed;
+use crate::deployment::{Deployment, deployed};
 
 #[test]
 fn a_worker_that_is_scaled_away_ends_its_task() {
     let Some(airflow) = deployed() else { return };
     assert!(airflow.make(&["scale", "WORKERS=3"]).ok);
     airflow.ready(LONG);
-    let runs: Vec<_> = (0..6).map(|number| airflow.trigger(&format!("scale-{number}"), 90)).collect();
+    let runs: Vec<_> = (0..6).map(|number| airflow.trigger(&format!("scale-{number}"), 120)).collect();
     let running = || runs.iter().all(|run| airflow.task(run)["state"] == "running");
     until(LONG, "six tasks run", running);
     let hosts: Vec<_> = runs.iter().map(|run| airflow.host(run)).collect();
@@ -27,7 +27,7 @@ fn logs_of_every_worker_are_read_in_the_ui_also_after_a_restart_and_during_a_dra
     assert!(airflow.make(&["scale", "WORKERS=2"]).ok);
     airflow.ready(LONG);
     // A worker has four slots: five tasks are on two of them.
-    let runs: Vec<_> = (0..5).map(|number| airflow.trigger(&format!("logs-{number}"), 60)).collect();
+    let runs: Vec<_> = (0..5).map(|number| airflow.trigger(&format!("logs-{number}"), 120)).collect();
     until(LONG, "five tasks run", || runs.iter().all(|run| airflow.task(run)["state"] == "running"));
     let hosts: std::collections::BTreeSet<_> = runs.iter().map(|run| airflow.host(run)).collect();
     assert_eq!(hosts.iter().map(String::as_str).collect::<Vec<_>>(), ["worker-0", "worker-1"]);
@@ -35,8 +35,10 @@ fn logs_of_every_worker_are_read_in_the_ui_also_after_a_restart_and_during_a_dra
         until(LONG, &format!("the log of {run} begins"), || airflow.log(run).contains("begins"));
     }
     airflow.kubectl(&["delete", "pod", "worker-1", "--wait=false"]).success();
+    until(LONG, "the worker drains", || airflow.kubectl(&["logs", "worker-1"]).said().contains(" draining: "));
     let draining = runs.iter().find(|run| airflow.host(run) == "worker-1").unwrap();
-    assert!(airflow.log(draining).contains("begins"), "a worker that drains serves its logs");
+    until(LONG, "its log is read meanwhile", || airflow.log(draining).contains("begins"));
+    assert_eq!(airflow.task(draining)["state"], "running", "it still drains");
     for run in &runs {
         airflow.succeeds(run);
     }
@@ -46,9 +48,29 @@ fn logs_of_every_worker_are_read_in_the_ui_also_after_a_restart_and_during_a_dra
     until(LONG, "the container was started again", || airflow.restarts()["worker"] > before["worker"]);
     airflow.ready(LONG);
     for run in runs.iter().filter(|run| airflow.host(run) == "worker-0") {
-        assert!(airflow.log(run).contains("ends"), "a worker that was restarted still has its logs");
+        until(LONG, "a worker that was restarted still has its logs", || airflow.log(run).contains("ends"));
     }
     assert!(airflow.make(&["scale", "WORKERS=1"]).ok);
+}
+
+/// The Secret with another key, until this is dropped; the worker is started again with what it holds.
+struct OtherKey<'a>(&'a Deployment, String);
+
+impl OtherKey<'_> {
+    fn set(&self, encoded: &str) {
+        let patch = tempfile::NamedTempFile::new().unwrap();
+        let data = serde_json::json!({ "data": { "KUBE_AIRFLOW_API_SECRET_KEY": encoded } });
+        std::fs::write(patch.path(), data.to_string()).unwrap();
+        let file = patch.path().to_str().unwrap();
+        self.0.kubectl(&["patch", "secret", "airflow-keys", "--patch-file", file]);
+        self.0.kubectl(&["delete", "pod", "worker-0"]);
+    }
+}
+
+impl Drop for OtherKey<'_> {
+    fn drop(&mut self) {
+        self.set(&self.1);
+    }
 }
 
 #[test]
@@ -56,23 +78,16 @@ fn a_worker_with_another_key_says_which_one() {
     let Some(airflow) = deployed() else { return };
     let template = "go-template={{.data.KUBE_AIRFLOW_API_SECRET_KEY}}";
     let key = airflow.kubectl(&["get", "secret", "airflow-keys", "-o", template]).success().to_owned();
-    let set = |encoded: &str| {
-        let patch = serde_json::json!({ "data": { "KUBE_AIRFLOW_API_SECRET_KEY": encoded } }).to_string();
-        airflow.kubectl(&["patch", "secret", "airflow-keys", "-p", &patch]).success();
-        airflow.kubectl(&["delete", "pod", "worker-0"]).success();
-    };
+    let other = OtherKey(&airflow, key);
     // A base64 of some other 32 letters.
-    set("YW5vdGhlcmtleWFub3RoZXJrZXlhbm90aGVya2V5YW4=");
+    other.set("YW5vdGhlcmtleWFub3RoZXJrZXlhbm90aGVya2V5YW4=");
     until(LONG, "the worker ends with 83", || airflow.last_end("worker-0").0 == 83);
     let (_, message) = airflow.last_end("worker-0");
-    let said = airflow.make(&["diagnose"]).said();
-    set(&key);
-    for text in [message, said] {
-        let named = text
-            .lines()
-            .any(|line| line.contains("KUBE_AIRFLOW_API_SECRET_KEY: the key of this pod (worker on worker-0)"));
-        assert!(named && text.contains("is not the one of"), "{text}");
+    for text in [message, airflow.make(&["diagnose"]).said()] {
+        let this = "KUBE_AIRFLOW_API_SECRET_KEY: the key of this pod (worker on worker-0)";
+        assert!(text.contains(this) && text.contains("is not the one of"), "{text}");
     }
+    drop(other);
     airflow.ready(LONG);
     airflow.succeeds(&airflow.trigger("same-key", 1));
 }
