@@ -55,10 +55,8 @@ impl Manifest {
         match plain[..] {
             ["exec", target] => self.has_program(target, command),
             ["create" | "apply" | "delete"] if option(&["-f"]).is_some() => Ok(()),
-            ["create", "namespace", _] => Ok(()),
-            ["config", "set-context", _] => Ok(()),
+            ["create", "namespace", _] | ["config", "set-context", _] | ["top", "pods"] => Ok(()),
             ["logs", pod] | ["describe" | "top", "pod", pod] => self.pod(pod).map(drop),
-            ["top", "pods"] => Ok(()),
             ["get" | "delete", kind @ ("pods" | "pvc")] => {
                 let selector = option(&["-l"]).ok_or("which ones? there is no -l")?;
                 self.selects(kind, selector)
@@ -113,7 +111,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Whether a selector finds pods, or the claims of a StatefulSet, which bear the labels that its selector has.
+    /// Whether a selector finds pods, or the claims of a `StatefulSet`, which bear the labels that its selector has.
     fn selects(&self, kind: &str, selector: &str) -> Result<(), String> {
         let labels = self.0.iter().filter_map(|object| {
             let spec = &object["spec"];

@@ -63,7 +63,8 @@ pub(crate) fn blocks() -> (Vec<Block>, Vec<String>) {
                 "sh" | "console" => blocks.push(Block { commands: commands(&page, &inside, language == "console") }),
                 _ if OTHERS.contains(&language) => {}
                 _ => {
-                    mistakes.push(format!("{page}:{number}: a fence of `{language}`: write `sh` where it has commands"))
+                    mistakes
+                        .push(format!("{page}:{number}: a fence of `{language}`: write `sh` where it has commands"));
                 }
             }
         }
@@ -80,7 +81,7 @@ fn commands(page: &str, lines: &[(usize, &str)], console: bool) -> Vec<Command> 
                 let text = FILLED.iter().fold(text.to_owned(), |text, (printed, here)| text.replace(printed, here));
                 found.push(Command { place: format!("{page}:{number}"), text, output: None });
             }
-            (None, Some(command)) => *command.output.get_or_insert_default() += &format!("{line}\n"),
+            (None, Some(command)) => command.output.get_or_insert_default().extend([line, "\n"]),
             (None, None) => panic!("{page}:{number}: output of no command"),
         }
     }

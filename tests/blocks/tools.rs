@@ -59,7 +59,7 @@ impl Make {
 pub(crate) fn grep(words: &[&str]) -> Result<(), String> {
     let (pattern, text) = match words {
         ["-E", pattern] => (*pattern, texts()),
-        [pattern] => (*pattern, metrics::ALL.iter().map(|metric| format!("{}\n", metric.name)).collect()),
+        [pattern] => (*pattern, metrics::ALL.iter().flat_map(|metric| [metric.name, "\n"]).collect()),
         _ => return Ok(()),
     };
     for one in pattern.split('|') {

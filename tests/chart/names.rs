@@ -88,6 +88,21 @@ fn two_releases_share_nothing_in_a_namespace() {
     }
 }
 
+/// Names, and values of labels, that are no strings.
+fn keys(path: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, inner)| keys(&format!("{path}/{key}"), inner, found)),
+        Value::Array(list) => list.iter().for_each(|inner| keys(path, inner, found)),
+        other => {
+            let key = path.rsplit('/').next().unwrap();
+            let name = ["name", "key", "secretName", "claimName", "storageClassName", "namespace", "ingressClassName"];
+            if (name.contains(&key) || path.contains("abels/")) && !other.is_string() {
+                found.push(format!("{path}: {other}"));
+            }
+        }
+    }
+}
+
 #[test]
 fn names_that_yaml_takes_for_something_else_stay_names() {
     let name = |text: &str| json!({ "name": text, "key": "n" });
@@ -105,21 +120,7 @@ fn names_that_yaml_takes_for_something_else_stay_names() {
     let Some(render) = render("odd names", "123", &values) else { return };
     let found = crate::mistakes(&render);
     assert!(found.is_empty(), "{}", found.join("\n"));
-    fn keys(path: &str, value: &Value, found: &mut Vec<String>) {
-        match value {
-            Value::Object(map) => map.iter().for_each(|(key, inner)| keys(&format!("{path}/{key}"), inner, found)),
-            Value::Array(list) => list.iter().for_each(|inner| keys(path, inner, found)),
-            other => {
-                let key = path.rsplit('/').next().unwrap();
-                let name =
-                    ["name", "key", "secretName", "claimName", "storageClassName", "namespace", "ingressClassName"];
-                if (name.contains(&key) || path.contains("abels/")) && !other.is_string() {
-                    found.push(format!("{path}: {other}"));
-                }
-            }
-        }
-    }
     let mut found = Vec::new();
-    render.objects.iter().for_each(|object| keys(&text(&object["kind"]).to_owned(), object, &mut found));
+    render.objects.iter().for_each(|object| keys(text(&object["kind"]), object, &mut found));
     assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -178,7 +178,7 @@ fn a_changed_airflow_cfg_rolls_its_consumers_and_nothing_else() {
             assert_eq!(name(&pod) != name(&changed), consumer, "a Job with another pod has another name");
         }
     }
-    let rotated = render("rotated", "airflow", &json!({ "secrets": { "revision": 20261128 } })).unwrap();
+    let rotated = render("rotated", "airflow", &json!({ "secrets": { "revision": 20_261_128 } })).unwrap();
     for pod in one.pods().into_iter().filter(|pod| pod.is_role()) {
         let rotated = rotated.pod(pod.component).unwrap().template;
         assert_ne!(pod.template, rotated, "{}", pod.component);
