@@ -1,7 +1,7 @@
 //! Each Airflow line with `CeleryExecutor` on a real Postgres and RabbitMQ, each role under an init of its own; and the commands
 //! of docs/tutorial.md on it, as they are printed.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a failed test")]
 
 mod celery;
 mod common;
