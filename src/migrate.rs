@@ -170,13 +170,13 @@ fn newer(table: &str, found: &str, head: &str, version: Version) -> String {
     )
 }
 
-/// How far the database is: one connection, a few statements.
+/// How far the database is: one connection, a few statements, within `limit`; to say why not takes a second more.
 ///
 /// # Errors
 /// The database cannot be asked.
-pub async fn look(database: &Database, needed: &Needed) -> Result<State, Failure> {
+pub async fn look(database: &Database, needed: &Needed, limit: Duration) -> Result<State, Failure> {
     let mut reader = None;
-    let state = state::read(&mut reader, database, needed).await;
+    let state = state::read(&mut reader, database, needed, Instant::now() + limit).await;
     if let Some(reader) = reader {
         reader.close().await;
     }
@@ -208,7 +208,7 @@ pub async fn bring_to_head(
     let mut lock = None;
     let mut first = true;
     loop {
-        let state = match state::read(&mut reader, database, needed).await {
+        let state = match state::read(&mut reader, database, needed, limit()).await {
             Ok(state) => state,
             Err(failure) => {
                 wait.after(failure).await?;
@@ -262,7 +262,7 @@ async fn under_lock(
     needed: &Needed,
     command: &Command,
 ) -> Result<Result<Outcome, String>, Error> {
-    let before = state::read(reader, database, needed).await?;
+    let before = state::read(reader, database, needed, limit()).await?;
     match refusal(&before, needed) {
         Some(error) => return Err(error),
         None if before == State::Complete => return Ok(Ok(Outcome::MigratedElsewhere)),
@@ -275,7 +275,7 @@ async fn under_lock(
     info!("migrating: {before}; wanted is {}", needed.heads());
     match child::run(command, &secret(database), held).await? {
         Ended::Success { seconds } => {
-            let after = state::read(reader, database, needed).await?;
+            let after = state::read(reader, database, needed, limit()).await?;
             if after != State::Complete {
                 return Err(Error::NotComplete { state: after });
             }

@@ -13,6 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
+/// How much longer than its limit a look at the schema may take.
+const LATE: Duration = Duration::from_secs(2);
+
 /// The shortest attempt that is worth its answer, except for the first one.
 const SHORTEST: Duration = Duration::from_millis(500);
 
@@ -98,9 +101,10 @@ impl Target {
             Self::Database(Database::Postgres(postgres)) => check::postgres::ready_within(postgres, limit).await,
             Self::Database(Database::Sqlite(path)) => check::sqlite::ready(path).await,
             Self::Schema(database, needed, seen) => {
+                // It keeps the limit itself, and then says whether the port accepts anybody; a file has no such limit.
                 let late = || Failure::passing(Code::NoAnswer, format!("{self}: no answer to a look at the schema"));
-                let state = timeout(limit, migrate::look(database, needed)).await.map_err(|_| late())??;
-                let _ = seen.set(state);
+                let looking = timeout(limit + LATE, migrate::look(database, needed, limit));
+                let _ = seen.set(looking.await.map_err(|_| late())??);
                 Ok(())
             }
             Self::Broker(brokers) => {

@@ -1,6 +1,6 @@
 //! What is in the database, read without Airflow: the version tables, and the row that only a finished migration leaves.
 
-use super::{Needed, Schema, limit};
+use super::{Needed, Schema};
 use crate::check::{Failure, postgres, sqlite};
 use crate::database::{Database, Postgres};
 use crate::exit::Code;
@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 /// The version table of Airflow itself.
 pub(super) const CORE: &str = "alembic_version";
@@ -71,15 +71,20 @@ pub(super) enum Reader {
 }
 
 /// Looks, over the connection in `reader` or a new one; a broken one is dropped.
-pub(super) async fn read(reader: &mut Option<Reader>, database: &Database, needed: &Needed) -> Result<State, Failure> {
+pub(super) async fn read(
+    reader: &mut Option<Reader>,
+    database: &Database,
+    needed: &Needed,
+    until: Instant,
+) -> Result<State, Failure> {
     let mut open = match reader.take() {
         Some(open) => open,
-        None => match Reader::open(database).await? {
+        None => match Reader::open(database, until).await? {
             Some(open) => open,
             None => return Ok(State::Empty),
         },
     };
-    let state = if let Ok(state) = timeout_at(limit(), judge(&mut open, needed)).await {
+    let state = if let Ok(state) = timeout_at(until, judge(&mut open, needed)).await {
         state?
     } else {
         let text = format!("{}: no answer to a look at the schema", open.name());
@@ -94,10 +99,10 @@ pub(super) async fn read(reader: &mut Option<Reader>, database: &Database, neede
 }
 
 impl Reader {
-    async fn open(database: &Database) -> Result<Option<Self>, Failure> {
+    async fn open(database: &Database, until: Instant) -> Result<Option<Self>, Failure> {
         match database {
             Database::Postgres(to) => {
-                let connection = postgres::connect(to, limit()).await?;
+                let connection = postgres::connect(to, until).await?;
                 Ok(Some(Self::Postgres(Box::new(connection), to.clone())))
             }
             Database::Sqlite(path) => {
