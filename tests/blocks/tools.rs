@@ -71,17 +71,24 @@ pub(crate) fn grep(words: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
+/// Where no engine answers.
+const NOBODY: &str = "tcp://127.0.0.1:1";
+
+/// Whether this is all that a client found wrong; newer ones say it in other words.
+fn no_engine(said: &str) -> bool {
+    ["annot connect", "failed to connect"].iter().any(|words| said.contains(words))
+}
+
 /// Whether a real docker takes the words: then all that is in its way is that no engine answers.
 pub(crate) fn docker(calls: &[Vec<String>], checkout: &Path, mistakes: &mut Vec<String>) {
     let (compose, plain): (Vec<_>, Vec<_>) = calls.iter().partition(|words| words[0] == "compose");
     if let Some(docker) = real("docker") {
         for words in plain {
             let mut command = Command::new(&docker);
-            command.args(words).current_dir(checkout).env("DOCKER_HOST", "tcp://127.0.0.1:1");
+            command.args(words).current_dir(checkout).env("DOCKER_HOST", NOBODY);
             let output = command.env("DOCKER_BUILDKIT", "0").output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
-            // Newer clients say it in other words.
-            if !["Cannot connect", "failed to connect"].iter().any(|words| said.contains(words)) {
+            if !no_engine(&said) {
                 mistakes.push(format!("docker {}: {said}", words.join(" ")));
             }
         }
@@ -101,7 +108,10 @@ pub(crate) fn docker(calls: &[Vec<String>], checkout: &Path, mistakes: &mut Vec<
             continue;
         };
         let ask = |words: &[&str]| {
-            let output = Command::new(tool.trim()).args(options).args(words).current_dir(ROOT).output().unwrap();
+            let mut compose = Command::new(tool.trim());
+            // An engine that answers would be asked for images, and for what runs.
+            compose.args(options).args(words).current_dir(ROOT).env("DOCKER_HOST", NOBODY);
+            let output = compose.output().unwrap();
             (output.status.success(), output.stdout, output.stderr)
         };
         let (_, services, said) = ask(&["config", "--services"]);
@@ -109,7 +119,7 @@ pub(crate) fn docker(calls: &[Vec<String>], checkout: &Path, mistakes: &mut Vec<
         let (dry, _, told) = ask(&[&["--dry-run"], verb].concat());
         let told = String::from_utf8_lossy(&told).into_owned();
         let known = verb[0] != "exec" || services.lines().any(|service| service == verb[1]);
-        if !known || !(dry || told.contains("annot connect")) {
+        if !known || !(dry || no_engine(&told)) {
             mistakes.push(format!("compose {words:?}: {services}{}{told}", String::from_utf8_lossy(&said)));
         }
     }
