@@ -20,7 +20,13 @@ elif role == "worker":
     theirs = [(60, ["python", "-m", "celery", "--app", app, "inspect", "ping", "-d", f"celery@{os.uname().nodename}"])]
 # Their web server and flower are asked by the kubelet and by curl: that is counted as nothing.
 
-environment = {**os.environ, "CONNECTION_CHECK_MAX_COUNT": "0", "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
+# Theirs get what our init hands to a role; ours what an exec probe of the kubelet gets.
+with open("/proc/1/environ") as file:
+    container = dict(entry.split("=", 1) for entry in file.read().split("\0") if "=" in entry)
+environments = {
+    "ours": container,
+    "theirs": {**os.environ, "CONNECTION_CHECK_MAX_COUNT": "0", "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"},
+}
 totals = {}
 
 
@@ -28,7 +34,7 @@ def repeat(side, period, command):
     begun = time.monotonic()
     for number in range(int(seconds // period)):
         time.sleep(max(0, begun + number * period - time.monotonic()))
-        child = subprocess.Popen(command, env=environment if side == "theirs" else None, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        child = subprocess.Popen(command, env=environments[side], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         said = child.stderr.read()
         _, status, usage = os.wait4(child.pid, 0)
         if status:
