@@ -93,7 +93,7 @@ fn the_airflow_cfg_of_the_example_renders() {
     for line in [
         "max_active_tasks_per_dag = 8",
         &format!("fernet_key = {FERNET}"),
-        "log_filename_template = dag_id={{ ti.dag_id }}/run_id={{ ti.run_id }}/task_id={{ ti.task_id }}/attempt={{ try_number }}.log",
+        "log_filename_template = dag_id={{ ti.dag_id }}/run_id={{ ti.run_id }}/task_id={{ ti.task_id }}/{%% if ti.map_index >= 0 %%}map_index={{ ti.map_index }}/{%% endif %%}attempt={{ try_number|default(ti.try_number) }}.log",
     ] {
         assert!(text.contains(line), "no {line:?} in\n{text}");
     }

@@ -36,6 +36,7 @@ fn a_changed_airflow_cfg_or_secret_rolls_its_consumers_and_an_unchanged_upgrade_
     airflow.upgrade(&["--values", example, "--set", "secrets.revision=2"]);
     consumers_are_new(&airflow, &before);
     airflow.succeeds(&airflow.trigger("own-template", 1));
+    until(LONG, "its log is found under the template's name", || airflow.log("own-template").contains("ends"));
 }
 
 /// Log lines of all Airflow pods that say that a schema was migrated.
