@@ -10,11 +10,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
-
-/// How much longer than its limit a look at the schema may take.
-const LATE: Duration = Duration::from_secs(2);
 
 /// The shortest attempt that is worth its answer, except for the first one.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -101,10 +98,7 @@ impl Target {
             Self::Database(Database::Postgres(postgres)) => check::postgres::ready_within(postgres, limit).await,
             Self::Database(Database::Sqlite(path)) => check::sqlite::ready(path).await,
             Self::Schema(database, needed, seen) => {
-                // It keeps the limit itself, and then says whether the port accepts anybody; a file has no such limit.
-                let late = || Failure::passing(Code::NoAnswer, format!("{self}: no answer to a look at the schema"));
-                let looking = timeout(limit + LATE, migrate::look(database, needed, limit));
-                let _ = seen.set(looking.await.map_err(|_| late())??);
+                let _ = seen.set(migrate::look(database, needed, limit).await?);
                 Ok(())
             }
             Self::Broker(brokers) => {
@@ -135,5 +129,41 @@ impl fmt::Display for Target {
                 write!(f, "broker {}", names.join(" or "))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::airflow::version::Version;
+    use crate::database::Postgres;
+    use std::net::{TcpListener, TcpStream};
+
+    const SHORT: Duration = Duration::from_millis(500);
+
+    /// What the first look at the schema says of a port, as a role has it.
+    fn look(port: u16) -> Failure {
+        let (host, user, name) = ("127.0.0.1".into(), "airflow".into(), "airflow".into());
+        let database = Postgres { host, port, user, password: None, name, parameters: Vec::new() };
+        let needed = Needed { schemas: Vec::new(), version: Version::new(3, 3, 2) };
+        let target = Target::Schema(Database::Postgres(database), Arc::new(needed), Arc::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(target.ready_within(SHORT)).unwrap_err()
+    }
+
+    #[test]
+    fn a_port_that_drops_connections_is_told_from_a_server_that_is_silent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let silent = look(address.port());
+        assert_eq!((silent.code, silent.heals), (Code::NoAnswer, true), "{silent}");
+        assert!(silent.reason.ends_with("the server accepts connections and does not answer"), "{silent}");
+        // When the queue is full, the kernel drops whoever knocks, as a network policy does.
+        let waiting: Vec<_> =
+            std::iter::from_fn(|| TcpStream::connect_timeout(&address, SHORT).ok()).take(10_000).collect();
+        assert!(waiting.len() < 10_000, "the queue has no end");
+        let dropped = look(address.port());
+        assert_eq!((dropped.code, dropped.heals), (Code::Unavailable, true), "{dropped}");
+        assert!(dropped.reason.ends_with("the connection timed out"), "{dropped}");
     }
 }

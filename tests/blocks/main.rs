@@ -105,7 +105,8 @@ fn every_command_of_the_pages_does_what_it_is_there_for() {
                 wrong(format!("nobody knows how to run {first}: tests/blocks/main.rs"));
                 continue;
             }
-            if first == "curl" && !curl {
+            // Each is counted where the words are looked at.
+            if (first == "curl" && !curl) || (typed.contains("check-dags") && place::airflow().is_none()) {
                 continue;
             }
             if typed.contains("pg_restore") {

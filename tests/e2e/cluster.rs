@@ -33,11 +33,6 @@ pub(crate) fn run(command: &mut Command) -> Said {
     Said { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-/// kubectl in a namespace.
-pub(crate) fn kubectl(namespace: &str, words: &[&str]) -> Said {
-    run(Command::new("kubectl").args(["--namespace", namespace]).args(words))
-}
-
 /// Asks until the answer is yes.
 pub(crate) fn until(limit: Duration, what: &str, mut is: impl FnMut() -> bool) {
     let since = Instant::now();

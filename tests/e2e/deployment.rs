@@ -1,7 +1,7 @@
 //! Deployments from the chart, each in a namespace of its own: one for all tests of a run, others for the tests that ask for
 //! them. `scripts/e2e` removes their namespaces in the end.
 
-use crate::cluster::{LONG, Said, kubectl, run, until};
+use crate::cluster::{LONG, Said, run, until};
 use crate::runs::LoggedIn;
 use crate::skip::skipped;
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ impl Deployment {
     }
 
     pub(crate) fn kubectl(&self, words: &[&str]) -> Said {
-        kubectl(&self.namespace, words)
+        run(Command::new("kubectl").args(["--namespace", &self.namespace]).args(words))
     }
 
     /// helm with a verb such as `template`, on this release, with the values of this run.
@@ -121,6 +121,12 @@ impl Deployment {
         let said = run(Command::new("make").args(words).arg(space).current_dir(ROOT).env("TMPDIR", self.folder.path()));
         eprintln!("{}", said.said());
         said
+    }
+
+    /// `make scale`, and its end.
+    pub(crate) fn scaled(&self, workers: usize) {
+        assert!(self.make(&["scale", &format!("WORKERS={workers}")]).ok);
+        self.ready(LONG);
     }
 
     /// Objects of a kind, by an expression on their component such as `in (worker)`.

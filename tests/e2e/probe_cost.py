@@ -1,5 +1,5 @@
-"""probe_cost ROLE SECONDS: runs our probes at the periods of the chart beside it, and those of Airflow's official chart at its periods,
-in this pod; prints a line: the role, then processes and milliseconds of CPU of ours, and of theirs."""
+"""probe_cost SECONDS ROLE LIVENESS READINESS: runs our probes at these periods, and those of Airflow's official chart at its periods, in
+this pod; prints a line: the role, then processes and milliseconds of CPU of ours, and of theirs."""
 
 import os
 import subprocess
@@ -7,11 +7,10 @@ import sys
 import threading
 import time
 
-role, seconds = sys.argv[1], float(sys.argv[2])
-traffic = role in ("webserver", "flower")
+role, (seconds, *periods) = sys.argv[2], map(int, (sys.argv[1], *sys.argv[3:]))
 job = {"scheduler": "SchedulerJob", "triggerer": "TriggererJob", "dag-processor": "DagProcessorJob"}.get(role)
 probe = ["kube-airflow-init", "probe"]
-ours = [(20, probe + ["liveness", role]), (10 if traffic else 30, probe + ["readiness", role])]
+ours = [(period, probe + [kind, role]) for period, kind in zip(periods, ("liveness", "readiness"))]
 theirs = []
 if job:
     theirs = [(60, ["airflow", "jobs", "check", "--job-type", job, "--local"])]
@@ -34,8 +33,8 @@ def repeat(side, period, command):
     begun = time.monotonic()
     for number in range(int(seconds // period)):
         time.sleep(max(0, begun + number * period - time.monotonic()))
-        child = subprocess.Popen(command, env=environments[side], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        said = child.stderr.read()
+        child = subprocess.Popen(command, env=environments[side], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said = child.stdout.read()
         _, status, usage = os.wait4(child.pid, 0)
         if status:
             sys.stderr.write(f"{role}: {' '.join(command[:4])} ended with {status}: {said.decode()[-300:]}\n")

@@ -1,7 +1,7 @@
 //! Runs of the DAG `nap`, through the UI's API.
 
 use crate::api::Api;
-use crate::cluster::until;
+use crate::cluster::{LONG, until};
 use crate::deployment::Deployment;
 use serde_json::{Value, json};
 use std::net::{TcpListener, TcpStream};
@@ -70,6 +70,13 @@ impl Deployment {
             std::thread::sleep(Duration::from_secs(2));
         }
         panic!("no run: {last}");
+    }
+
+    /// Starts so many runs; returns their ids when all their tasks run at the same time.
+    pub(crate) fn running(&self, name: &str, count: usize) -> Vec<String> {
+        let runs: Vec<_> = (0..count).map(|number| self.trigger(&format!("{name}-{number}"), 120)).collect();
+        until(LONG, &format!("{count} tasks run"), || runs.iter().all(|run| self.task(run)["state"] == "running"));
+        runs
     }
 
     /// The task of a run; empty while the UI does not answer.

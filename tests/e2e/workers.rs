@@ -6,11 +6,8 @@ use crate::deployment::{Deployment, deployed};
 #[test]
 fn a_worker_that_is_scaled_away_ends_its_task() {
     let Some(airflow) = deployed() else { return };
-    assert!(airflow.make(&["scale", "WORKERS=3"]).ok);
-    airflow.ready(LONG);
-    let runs: Vec<_> = (0..6).map(|number| airflow.trigger(&format!("scale-{number}"), 120)).collect();
-    let running = || runs.iter().all(|run| airflow.task(run)["state"] == "running");
-    until(LONG, "six tasks run", running);
+    airflow.scaled(3);
+    let runs = airflow.running("scale", 6);
     let hosts: Vec<_> = runs.iter().map(|run| airflow.host(run)).collect();
     assert!(hosts.iter().any(|host| host != "worker-0"), "some task is on a worker that goes: {hosts:?}");
     assert!(airflow.make(&["scale", "WORKERS=1"]).ok);
@@ -24,11 +21,9 @@ fn a_worker_that_is_scaled_away_ends_its_task() {
 #[test]
 fn logs_of_every_worker_are_read_in_the_ui_also_after_a_restart_and_during_a_drain() {
     let Some(airflow) = deployed() else { return };
-    assert!(airflow.make(&["scale", "WORKERS=2"]).ok);
-    airflow.ready(LONG);
+    airflow.scaled(2);
     // A worker has four slots: five tasks are on two of them.
-    let runs: Vec<_> = (0..5).map(|number| airflow.trigger(&format!("logs-{number}"), 120)).collect();
-    until(LONG, "five tasks run", || runs.iter().all(|run| airflow.task(run)["state"] == "running"));
+    let runs = airflow.running("logs", 5);
     let hosts: std::collections::BTreeSet<_> = runs.iter().map(|run| airflow.host(run)).collect();
     assert_eq!(hosts.iter().map(String::as_str).collect::<Vec<_>>(), ["worker-0", "worker-1"]);
     for run in &runs {
@@ -50,7 +45,7 @@ fn logs_of_every_worker_are_read_in_the_ui_also_after_a_restart_and_during_a_dra
     for run in runs.iter().filter(|run| airflow.host(run) == "worker-0") {
         until(LONG, "a worker that was restarted still has its logs", || airflow.log(run).contains("ends"));
     }
-    assert!(airflow.make(&["scale", "WORKERS=1"]).ok);
+    airflow.scaled(1);
 }
 
 /// The Secret with another key, until this is dropped; the worker is started again with what it holds.
