@@ -196,8 +196,12 @@ impl State {
     }
 
     fn forward(&self, signal: Signal, out: &mut Vec<Action>) {
+        self.forward_to(|_| true, signal, out);
+    }
+
+    fn forward_to(&self, whom: impl Fn(&Policy) -> bool, signal: Signal, out: &mut Vec<Action>) {
         let mut harmful = false;
-        for (child, slot) in self.live() {
+        for (child, slot) in self.live().filter(|(_, slot)| whom(&slot.policy)) {
             match slot.policy.fate(signal, matches!(signal, SIGTERM | SIGINT)) {
                 // Before the role runs there is only the prepare stage and a migration of its making: both get it.
                 Fate::Sent(_, signal) if slot.life != Life::Running => {

@@ -124,8 +124,20 @@ fn further_stop_signals_hurry_a_worker_step_by_step() {
 }
 
 #[test]
+fn a_scheduler_that_lost_its_term_hears_another_before_kill() {
+    let Some(setup) = deaf_role("scheduler", "4s") else { return };
+    let mut init = setup.start();
+    init.until("up");
+    init.signal(15);
+    init.until("got 15\ngot 15\n");
+    let ended = init.end();
+    assert_eq!((ended.code, ended.out.as_str()), (137, "up\ngot 15\ngot 15\n"), "{}", ended.err);
+    assert!(ended.err.contains("scheduler has not ended and KILL is near: SIGTERM to it"), "{}", ended.err);
+}
+
+#[test]
 fn other_roles_hear_a_second_stop_signal_and_a_third_kills() {
-    let Some(setup) = deaf_role("scheduler", "1h") else { return };
+    let Some(setup) = deaf_role("webserver", "1h") else { return };
     let mut init = setup.start();
     init.until("up");
     for heard in ["got 15\n", "got 15\ngot 2\n"] {

@@ -16,6 +16,7 @@ impl State {
             for (child, step) in next {
                 self.step(child, step, true, out);
             }
+            self.forward_to(|policy| policy.ladder.is_empty(), signal, out);
         } else if self.stops <= 1 || self.stops == 2 && self.children.iter().all(|slot| slot.taken == 0) {
             self.forward(signal, out);
         } else {

@@ -125,6 +125,19 @@ fn further_stop_signals_climb_the_ladder_and_end_in_kill() {
 }
 
 #[test]
+fn a_further_stop_signal_also_reaches_the_children_without_a_ladder() {
+    let mut state = standalone();
+    state.on(Event::Told(0, Policy { ladder: vec![COLD], ..role(Some(MINUTE)) }));
+    state.on(Event::Signal(SIGTERM));
+    let expected = [
+        Action::Send(0, Scope::Leader, SIGQUIT),
+        Action::Send(1, Scope::Group, SIGTERM),
+        Action::Send(2, Scope::Group, SIGTERM),
+    ];
+    assert_eq!(sent(&state.on(Event::Signal(SIGTERM))), expected.iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn a_helper_goes_along_and_is_killed_when_the_child_is_gone() {
     let mut state = command(&Policy { help: Help::Along, ..worker(Some(MINUTE)) });
     let actions = state.on(Event::Signal(SIGTERM));
