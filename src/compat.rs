@@ -114,6 +114,7 @@ pub const ARGUMENTS: &[Argument] = &[
         "exec -- airflow db migrate",
         "after the one migration of the deployment, so nothing is left to do",
     ),
+    typed("bash -c 'exec airflow scheduler'", OFFICIAL, "scheduler", "as the official chart starts its roles"),
     typed("bash -c date", OFFICIAL, "exec -- bash -c date", SAME),
     typed("python -V", OFFICIAL, "exec -- python -V", SAME),
     typed("dags list", OFFICIAL, "exec -- airflow dags list", SAME),
@@ -134,7 +135,11 @@ mod tests {
     #[test]
     fn every_argument_becomes_what_the_page_says() {
         for row in ARGUMENTS {
-            let words = |text: &str| text.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+            let words = |text: &str| {
+                let (plain, quoted) = text.split_once('\'').unwrap_or((text, ""));
+                let last = Some(quoted.trim_end_matches('\'')).filter(|text| !text.is_empty());
+                plain.split_whitespace().chain(last).map(OsString::from).collect::<Vec<_>>()
+            };
             assert_eq!(normalize(&words(row.typed)), words(row.becomes), "{}", row.typed);
         }
     }

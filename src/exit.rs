@@ -62,42 +62,115 @@ pub enum Code {
 }
 
 impl Code {
-    /// All variants, in the order of their numbers; the reference page is generated from it.
-    pub const ALL: &[(Self, &str)] = &[
-        (Self::Success, "done, or a clean stop"),
-        (Self::Failed, "a verb that answers a question answered \"no\""),
-        (Self::Usage, "the command line is wrong"),
-        (Self::Unsupported, "the role does not exist on the installed Airflow line"),
-        (Self::DatabaseNewer, "the database is at a revision that the installed Airflow does not know"),
-        (Self::NoAirflow, "no complete Airflow installation was found"),
-        (Self::Template, "the configuration template has an error; nothing was written"),
-        (Self::NoHost, "a host name did not resolve before the deadline"),
-        (Self::Unavailable, "a service was not reachable before the deadline"),
-        (Self::Internal, "a defect of kube-airflow-init: please report it"),
-        (Self::Os, "the operating system refused something that is always needed (fork, pipe)"),
-        (Self::NoDatabase, "the database named in the settings does not exist"),
-        (Self::NoVhost, "the RabbitMQ virtual host does not exist, or the user may not enter it"),
-        (Self::Io, "a file could not be read or written"),
-        (Self::NoAnswer, "a service accepted the connection and did not answer before the deadline"),
-        (Self::Tls, "TLS could not be agreed on: certificate, host name, or one side without TLS"),
-        (Self::Denied, "a service refused the user name or password"),
-        (Self::Settings, "one or more settings are wrong or missing; all of them are listed"),
-        (Self::MigrationFailed, "the migration failed; the last lines of its output were logged"),
-        (Self::MigrationTimeout, "the schema did not reach the needed revision before the deadline"),
-        (Self::CrashLoop, "a child of `standalone` ended too often in a short time"),
-        (Self::KeyDiffers, "a key that all pods share is not the one of the pods before"),
+    /// All variants, in the order of their numbers, with what to look at first; the reference page is generated from it.
+    pub const ALL: &[(Self, &str, &str)] = &[
+        (Self::Success, "done, or a clean stop", ""),
+        (Self::Failed, "a verb that answers a question answered \"no\"", ""),
+        (Self::Usage, "the command line is wrong", "`--help` of the verb has the words it takes"),
+        (
+            Self::Unsupported,
+            "the role does not exist on the installed Airflow line",
+            "another role, or another image: [roles](roles.md) has those of each line",
+        ),
+        (
+            Self::DatabaseNewer,
+            "the database is at a revision that the installed Airflow does not know",
+            "go back to the newer image, or restore the dump from before the upgrade",
+        ),
+        (
+            Self::NoAirflow,
+            "no complete Airflow installation was found",
+            "name the installation in `KUBE_AIRFLOW_AIRFLOW`, or look at what the image has at that place",
+        ),
+        (
+            Self::Template,
+            "the configuration template has an error; nothing was written",
+            "`kube-airflow-init render --output -` in the same container, until the list is empty",
+        ),
+        (
+            Self::NoHost,
+            "a host name did not resolve before the deadline",
+            "the name in the settings (`plan ROLE` shows who gave it), the Service, the namespace",
+        ),
+        (
+            Self::Unavailable,
+            "a service was not reachable before the deadline",
+            "is the server up; does a NetworkPolicy or a firewall forbid the way",
+        ),
+        (Self::Internal, "a defect of kube-airflow-init: please report it", "report it with the log"),
+        (
+            Self::Os,
+            "the operating system refused something that is always needed (fork, pipe)",
+            "limits of the container or node: processes (`pids`), open files",
+        ),
+        (Self::NoDatabase, "the database named in the settings does not exist", "create it, or correct the name"),
+        (
+            Self::NoVhost,
+            "the RabbitMQ virtual host does not exist, or the user may not enter it",
+            "create it, or give the user its permissions there",
+        ),
+        (Self::Io, "a file could not be read or written", "the named file: its owner, a read-only root, a full disk"),
+        (
+            Self::NoAnswer,
+            "a service accepted the connection and did not answer before the deadline",
+            "the load of the server; a proxy that waits for what is behind it",
+        ),
+        (
+            Self::Tls,
+            "TLS could not be agreed on: certificate, host name, or one side without TLS",
+            "the log names which; the CA of the client, `sslmode`, the name in the certificate",
+        ),
+        (
+            Self::Denied,
+            "a service refused the user name or password",
+            "compare the Secret with the server: a database that kept its volume has its old password",
+        ),
+        (
+            Self::Settings,
+            "one or more settings are wrong or missing; all of them are listed",
+            "the log has the list, each with its fix; `plan ROLE` checks without starting",
+        ),
+        (
+            Self::MigrationFailed,
+            "the migration failed; the last lines of its output were logged",
+            "Airflow's own lines are above it in the log; remove the cause, and start again: what was done is not done twice",
+        ),
+        (
+            Self::MigrationTimeout,
+            "the schema did not reach the needed revision before the deadline",
+            "[AirflowMigrationLong](runbooks/AirflowMigrationLong.md)",
+        ),
+        (
+            Self::CrashLoop,
+            "a child of `standalone` ended too often in a short time",
+            "the lines of that child in the log",
+        ),
+        (
+            Self::KeyDiffers,
+            "a key that all pods share is not the one of the pods before",
+            "[keys](keys.md): find out whose key is right before anything is accepted",
+        ),
         (
             Self::NoUser,
             "the user of `_AIRFLOW_WWW_USER_*` could not be made; the last lines of Airflow's output were logged",
+            "the lines in the log; a password that Airflow's rules refuse, a role that does not exist",
         ),
-        (Self::NoPackages, "the packages of `_PIP_ADDITIONAL_REQUIREMENTS` could not be installed"),
+        (
+            Self::NoPackages,
+            "the packages of `_PIP_ADDITIONAL_REQUIREMENTS` could not be installed",
+            "build them into the image",
+        ),
         (
             Self::NoObjects,
-            "the connections, variables and pools of `KUBE_AIRFLOW_OBJECTS` could not be set, or not all \
-             of them; the log says which, with the last lines of Airflow's output",
+            "the connections, variables and pools of `KUBE_AIRFLOW_OBJECTS` could not be set, or not all of them; the log says which, with the last lines of Airflow's output",
+            "[objects](objects.md); the log names each",
         ),
-        (Self::NotExecutable, "the command was found and could not be executed"),
-        (Self::NotFound, "the command was not found"),
+        (
+            Self::NotExecutable,
+            "the command was found and could not be executed",
+            "its mode, its interpreter, its architecture",
+        ),
+        (Self::NotFound, "the command was not found", "its name; `PATH`"),
     ];
 
     /// The number that the kernel is given.

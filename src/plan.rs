@@ -27,6 +27,7 @@ use crate::migrate::Mode;
 use crate::objects::Declared;
 use crate::settings::Settings;
 use crate::settings::problem::{Problem, Problems};
+use crate::status;
 use crate::supervisor::state::{Again, Help, Policy};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
@@ -48,9 +49,9 @@ pub enum Goal {
     },
     /// Become a command.
     Command(Vec<OsString>),
-    /// Only wait.
+    /// Only wait for the services.
     Wait,
-    /// Wait and migrate.
+    /// Wait for the database and migrate, whatever `KUBE_AIRFLOW_MIGRATE` says of roles.
     Migrate,
     /// Make connections, variables and pools what the files say, or only tell.
     Sync {
@@ -194,10 +195,10 @@ pub fn make(
     let mut problems = Vec::new();
     let mut notes = settings.notes.clone();
     let made = environment::make(&goal, spec, settings, vars, &config, &installed, &mut problems);
-    let needs: &[Need] = match spec {
+    let needs: &[Need] = match spec.or_else(|| beside(&goal, vars, &installed)) {
         _ if goal.is_question() => &[],
         _ if matches!(goal, Goal::AcceptKeys | Goal::Sync { dry_run: true }) => &[Need::Database],
-        _ if goal == Goal::Sync { dry_run: false } => &[Need::Database, Need::Schema],
+        _ if matches!(goal, Goal::Migrate | Goal::Sync { dry_run: false }) => &[Need::Database, Need::Schema],
         Some(spec) => spec.needs,
         None => &[Need::Database, Need::Schema, Need::Broker],
     };
@@ -230,7 +231,7 @@ pub fn make(
     let migrated = needs.contains(&Need::Schema) && database.is_some() && goal != Goal::Wait;
     let migrate = migrated.then_some(match (&goal, settings.migrate) {
         // The verb is an order.
-        (Goal::Migrate, Mode::Off) => Mode::Auto,
+        (Goal::Migrate, _) => Mode::Auto,
         (_, asked) => asked,
     });
     let kept = default_login && made.users.is_none() && made.embedded;
@@ -268,6 +269,13 @@ pub fn make(
         notes,
         installed,
     })
+}
+
+/// The role in whose container a command is run by hand. What it does not need is not waited for: policies may keep the pod
+/// from it.
+fn beside(goal: &Goal, vars: &dyn Vars, installed: &Installed) -> Option<&'static Spec> {
+    let status = matches!(goal, Goal::Command(_) | Goal::Wait).then(|| status::read(vars)).flatten()?;
+    table::spec(status.role, installed.version).ok()
 }
 
 /// What Airflow will read for the options that probes look at. A value that cannot be read is not theirs to report.

@@ -71,13 +71,17 @@ fn exit_codes() -> String {
     line!(
         out,
         "A role's or command's own exit code is passed on; one that signal n killed becomes 128+n (143: TERM, 137: KILL). \
-         Below are the codes that come from kube-airflow-init itself; a role that never started ends with one of them.\n"
+         Below are the codes that come from kube-airflow-init itself; a role that never started ends with one of them, and \
+         `kubectl describe pod` shows its reason as the message of the last state.\n"
     );
-    line!(out, "| code | meaning |\n| --- | --- |");
-    for (code, meaning) in Code::ALL {
-        line!(out, "| {} | {meaning} |", code.number());
+    line!(out, "| code | meaning | where to look first |\n| --- | --- | --- |");
+    for (code, meaning, first) in Code::ALL {
+        line!(out, "| {} | {meaning} | {first} |", code.number());
     }
-    line!(out, "| 128+n | killed by signal n, or stopped by it before the role ran |");
+    line!(
+        out,
+        "| 128+n | killed by signal n, or stopped by it before the role ran | 137 without a word of ours: out of memory |"
+    );
     out
 }
 
@@ -114,7 +118,8 @@ fn compatibility() -> String {
     }
     line!(out, "\n## First arguments\n\n| typed | known from | here | |\n| --- | --- | --- | --- |");
     for row in compat::ARGUMENTS {
-        line!(out, "| `{}` | {} | `{}` | {} |", row.typed, row.from, row.becomes, row.here);
+        let code = |words: &str| if words.is_empty() { "nothing".to_owned() } else { format!("`{words}`") };
+        line!(out, "| {} | {} | {} | {} |", code(row.typed), row.from, code(row.becomes), row.here);
     }
     out
 }

@@ -73,10 +73,11 @@ async fn one(target: &Target, start: Instant, until: Instant) -> Result<(), Fail
         if let Some(failure) = last.take_if(|_| left < SHORTEST) {
             return Err(failure);
         }
-        let Err(failure) = target.ready_within(left.min(ATTEMPT)).await else {
+        let Err(mut failure) = target.ready_within(left.min(ATTEMPT)).await else {
             info!("{target} is ready after {:.1} s", start.elapsed().as_secs_f64());
             return Ok(());
         };
+        failure.reason.insert_str(0, target.kind());
         if !failure.heals {
             return Err(failure);
         }
@@ -89,6 +90,14 @@ async fn one(target: &Target, start: Instant, until: Instant) -> Result<(), Fail
 }
 
 impl Target {
+    /// What it is, before its name.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Database(_) | Self::Schema(..) => "database ",
+            Self::Broker(_) => "broker ",
+        }
+    }
+
     /// One attempt, which takes at most `limit` for each address that is tried.
     ///
     /// # Errors
@@ -117,16 +126,17 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
         match self {
             Self::Database(Database::Postgres(postgres)) | Self::Schema(Database::Postgres(postgres), ..) => {
-                write!(f, "database {}", check::postgres::name(postgres))
+                f.write_str(&check::postgres::name(postgres))
             }
             Self::Database(Database::Sqlite(path)) | Self::Schema(Database::Sqlite(path), ..) => {
-                write!(f, "database {}", path.display())
+                write!(f, "{}", path.display())
             }
             Self::Broker(brokers) => {
                 let names = brokers.iter().map(check::amqp::name).collect::<Vec<_>>();
-                write!(f, "broker {}", names.join(" or "))
+                f.write_str(&names.join(" or "))
             }
         }
     }

@@ -13,7 +13,7 @@ Exit codes: 0 done, 71 no random numbers; for --accept 78 settings and those of 
 the API server, 74 no token of a ServiceAccount, 76 its certificate, 77 it refuses.
 
 Examples:
-  kube-airflow-init keys --format secret | kubectl apply -f -
+  kube-airflow-init keys --format secret --passwords | kubectl create -f -
   kube-airflow-init keys > keys.env
   kube-airflow-init keys --create-secret airflow-keys
   kube-airflow-init keys --accept";

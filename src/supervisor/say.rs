@@ -86,8 +86,8 @@ fn why(job: &Job, over: &Over) -> String {
         Why::Ended(at, exit) => format!("{} ended: {exit}{stop}", child(at)),
         Why::NotStarted(at, exit @ Exit::Code(0)) => format!("{} ended: {exit}", child(at)),
         Why::NotStarted(at, Exit::Code(code)) => {
-            let meaning = Code::ALL.iter().find(|(one, _)| i32::from(one.number()) == code);
-            let meaning = meaning.map_or_else(String::new, |(_, meaning)| format!(" ({meaning})"));
+            let meaning = Code::ALL.iter().find(|(one, ..)| i32::from(one.number()) == code);
+            let meaning = meaning.map_or_else(String::new, |(_, meaning, _)| format!(" ({meaning})"));
             format!("{} was not started: exit code {code}{meaning}", child(at))
         }
         Why::NotStarted(at, exit) => format!("{} was {exit} while it was prepared", child(at)),

@@ -166,6 +166,12 @@ impl Fake {
         answer(&self.command(&[&["probe"], words].concat()).output().unwrap())
     }
 
+    /// Runs one of our verbs beside it; the exit code, and what it says to people.
+    pub(crate) fn run(&self, words: &[&str]) -> (i32, String) {
+        let output = self.command(words).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// Starts a probe and does not wait for it.
     pub(crate) fn probe_later(&self, words: &[&str]) -> Child {
         let mut command = self.command(&[&["probe"], words].concat());

@@ -48,6 +48,7 @@ impl Manifest {
             return Err(format!("{file} is no file"));
         }
         let takes_a_value = ["-f", "-l", "-o"];
+        let selector = option(&["-l"]).ok_or("which ones? there is no -l");
         let plain: Vec<&str> = (0..words.len())
             .filter(|at| !words[*at].starts_with('-') && (*at == 0 || !takes_a_value.contains(&words[at - 1])))
             .map(|at| words[at])
@@ -57,10 +58,9 @@ impl Manifest {
             ["create" | "apply" | "delete"] if option(&["-f"]).is_some() => Ok(()),
             ["create", "namespace", _] | ["config", "set-context", _] | ["top", "pods"] => Ok(()),
             ["logs", pod] | ["describe" | "top", "pod", pod] => self.pod(pod).map(drop),
-            ["get" | "delete", kind @ ("pods" | "pvc")] => {
-                let selector = option(&["-l"]).ok_or("which ones? there is no -l")?;
-                self.selects(kind, selector)
-            }
+            ["get" | "delete", kind @ ("pods" | "pvc")] => self.selects(kind, selector?),
+            ["logs"] | ["wait", "pod"] => self.selects("pods", selector?),
+            ["scale", "deployment,statefulset"] => self.selects("workloads", selector?),
             ["get" | "delete", "secret", name] => self.secret(name),
             ["get", "configmap", name] => self.named("ConfigMap", name).map(drop),
             ["port-forward", target, port] => self.port(target, port),
@@ -111,17 +111,28 @@ impl Manifest {
         Ok(())
     }
 
-    /// Whether a selector finds pods, or the claims of a `StatefulSet`, which bear the labels that its selector has.
+    /// Whether a selector finds pods, what runs them, or the claims of a `StatefulSet`, which bear the labels that its
+    /// selector has.
     fn selects(&self, kind: &str, selector: &str) -> Result<(), String> {
         let labels = self.0.iter().filter_map(|object| {
             let spec = &object["spec"];
             match kind {
                 "pvc" => spec["volumeClaimTemplates"].as_array().map(|_| &spec["selector"]["matchLabels"]),
+                "workloads" => spec.get("replicas").map(|_| &object["metadata"]["labels"]),
                 _ => Some(&spec["template"]["metadata"]["labels"]),
             }
         });
-        let wanted = selector.split(',').map(|one| one.split_once('=').unwrap_or((one, "")));
-        let found = labels.filter(|labels| wanted.clone().all(|(name, value)| labels[name] == value)).count();
+        let mut inside = false;
+        let wanted = selector.split(|c| {
+            inside = c == '(' || inside && c != ')';
+            c == ',' && !inside
+        });
+        let wanted: Vec<&str> = wanted.collect();
+        let fits = |labels: &Value, one: &str| match one.split_once(" notin (") {
+            Some((name, others)) => others.trim_end_matches(')').split(',').all(|other| labels[name] != other),
+            None => one.split_once('=').is_some_and(|(name, value)| labels[name] == value),
+        };
+        let found = labels.filter(|labels| wanted.iter().all(|one| fits(labels, one))).count();
         if found > 0 { Ok(()) } else { Err(format!("no {kind} has {selector}")) }
     }
 

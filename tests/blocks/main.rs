@@ -31,17 +31,6 @@ const KNOWN: [&str; 5] = ["kube-airflow-init", "kubectl", "make", "docker", "cur
 /// Targets that go as far as they can without an engine; `tests/images.rs` has one.
 const WANT_AN_ENGINE: [&str; 3] = ["build", "publish", "build-official"];
 
-/// `NAME=value NAME=value`, alone on a line: the settings of the commands after it.
-fn settings(line: &str) -> Option<Vec<(String, String)>> {
-    let line = line.split(" #").next().unwrap().trim();
-    let name = |name: &str| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-    let pair = |word: &str| {
-        let (key, value) = word.split_once('=').filter(|(key, _)| name(key))?;
-        Some((key.to_owned(), value.to_owned()))
-    };
-    line.split_whitespace().map(pair).collect()
-}
-
 /// Numbers change from one time to the next.
 fn shape(text: &str) -> String {
     Regex::new(r"\d+(\.\d+)?").unwrap().replace_all(text.trim(), "N").into_owned()
@@ -78,26 +67,14 @@ fn went(command: &Command, ran: &Ran, make: &Make, manifest: &Manifest) -> Vec<S
 
 #[test]
 fn every_command_of_the_pages_does_what_it_is_there_for() {
-    let variables = fs::read_to_string(format!("{}/docs/variables.md", page::ROOT)).unwrap();
     let (place, make, manifest) = (Place::new(), Make::read(), Manifest::read());
     let (blocks, mut mistakes) = page::blocks();
     let mut calls: BTreeMap<String, BTreeSet<Vec<String>>> = BTreeMap::new();
     let mut count = 0;
     let curl = place::real("curl").is_some();
     for block in blocks {
-        let mut given = BTreeMap::new();
         for command in &block.commands {
             let mut wrong = |what: String| mistakes.push(format!("{}: {}\n    {what}", command.place, command.text));
-            if let Some(settings) = settings(&command.text) {
-                for (name, value) in settings {
-                    let plain = name.strip_suffix("_FILE").unwrap_or(&name);
-                    if !variables.contains(&format!("`{plain}`")) {
-                        wrong(format!("docs/variables.md has no {plain}"));
-                    }
-                    given.insert(name, value);
-                }
-                continue;
-            }
             count += 1;
             let typed = command.text.strip_prefix("time ").unwrap_or(&command.text);
             let first = typed.split_whitespace().next().unwrap();
@@ -112,7 +89,7 @@ fn every_command_of_the_pages_does_what_it_is_there_for() {
             if typed.contains("pg_restore") {
                 postgres::server().sql("airflow", "DELETE FROM kept");
             }
-            let ran = place.run(&command.text, &given);
+            let ran = place.run(&command.text, &BTreeMap::new());
             went(command, &ran, &make, &manifest).into_iter().for_each(&mut wrong);
             if ran.calls.is_empty() {
                 wrong("calls nothing".to_owned());
@@ -123,6 +100,7 @@ fn every_command_of_the_pages_does_what_it_is_there_for() {
         }
     }
     assert!(count > 50, "only {count} commands were found");
+    the_settings_of_the_readme_suffice_for_every_role(&place);
     let mut of = |name: &str| -> Vec<_> { calls.remove(name).unwrap_or_default().into_iter().collect() };
     kube::parsed(&of("kubectl"), &mut mistakes);
     tools::docker(&of("docker"), &place.checkout(), &mut mistakes);
@@ -140,9 +118,30 @@ fn every_command_of_the_pages_does_what_it_is_there_for() {
     assert_eq!(postgres::server().sql("airflow", "SELECT what FROM kept"), "a row", "the dump was restored");
     let secret = fs::read_to_string(place.path("applied")).unwrap();
     let keys = fs::read_to_string(place.checkout().join("keys.env")).unwrap();
-    assert!(secret.contains("kind: Secret") && secret.contains("airflow-keys"), "{secret}");
+    assert!(["kind: Secret", "airflow-keys", "POSTGRES_PASSWORD"].iter().all(|part| secret.contains(part)), "{secret}");
     for name in ["FERNET_KEY", "KUBE_AIRFLOW_API_SECRET_KEY", "KUBE_AIRFLOW_JWT_SECRET"] {
         assert!(secret.contains(name) && keys.lines().any(|line| line.starts_with(&format!("{name}="))), "{name}");
+    }
+}
+
+/// The block of variables that all containers have.
+fn the_settings_of_the_readme_suffice_for_every_role(place: &Place) {
+    let variables = fs::read_to_string(format!("{}/docs/variables.md", page::ROOT)).unwrap();
+    let readme = fs::read_to_string(format!("{}/README.md", page::ROOT)).unwrap();
+    let fence = readme.split("```yaml\n").find(|fence| fence.starts_with("env:")).unwrap();
+    let block: serde_json::Value = serde_saphyr::from_str(fence.split("```").next().unwrap()).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let given: BTreeMap<_, _> =
+        block["env"].as_array().unwrap().iter().map(|one| (text(&one["name"]), text(&one["value"]))).collect();
+    for name in given.keys() {
+        let plain = name.strip_suffix("_FILE").unwrap_or(name);
+        assert!(variables.contains(&format!("`{plain}`")), "docs/variables.md has no {plain}");
+    }
+    for role in ["webserver", "scheduler", "dag-processor", "triggerer", "flower", "worker --queues default"] {
+        assert!(readme.contains(&format!("`{role}`")), "{role}");
+        // A role would run on: what it would do is planned instead.
+        let ran = place.run(&format!("kube-airflow-init {role}"), &given);
+        assert!(ran.done, "{role}: {}", ran.stderr);
     }
 }
 

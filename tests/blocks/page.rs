@@ -44,7 +44,8 @@ pub(crate) fn pages() -> Vec<(String, String)> {
         }
     }
     let root = Path::new(ROOT);
-    let mut found: Vec<_> = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root.join(name)).into();
+    let mut found: Vec<_> =
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root.join(name)).into();
     walk(&root.join("docs"), &mut found);
     found.sort();
     let name = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();

@@ -41,7 +41,7 @@ const PROGRAMS: [(&str, &str); 6] = [
         "case $1 in
 exec) while [ \"$1\" != -- ]; do shift; done; shift; exec \"$@\" ;;
 logs) cat SAID ;;
-apply) case \" $* \" in *' -f - '*) cat > APPLIED ;; esac ;;
+create) case \" $* \" in *' -f - '*) cat > APPLIED ;; esac ;;
 esac",
     ),
     ("docker", "[ \"$1\" != version ]"),

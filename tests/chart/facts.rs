@@ -29,6 +29,12 @@ pub(crate) fn roles(render: &Render) -> Vec<(Role, &'static Spec)> {
     known.filter_map(|role| Some((role, table::spec(role, version(render)).ok()?))).collect()
 }
 
+/// Seconds that a role has for its end. With tasks in it, it has a worker's time unless it is told another.
+pub(crate) fn grace(render: &Render, role: Role) -> u64 {
+    let usual = if runs_tasks(render, role) { 600 } else { 60 };
+    render.values["roles"][role.name()]["grace"].as_u64().unwrap_or(usual)
+}
+
 /// Whether the pods of a role have names of their own in the DNS, because somebody reads logs from them.
 pub(crate) fn stateful(render: &Render, role: Role) -> bool {
     match role {
@@ -102,8 +108,7 @@ pub(crate) fn connections(render: &Render) -> BTreeSet<(String, String, u16)> {
     let roles = roles(render);
     let mut needs: Vec<(&str, Vec<Need>)> =
         roles.iter().map(|(role, spec)| (role.name(), spec.needs.to_vec())).collect();
-    // The migration waits for everything, as any command does.
-    needs.push(("migrate", vec![Need::Database, Need::Broker]));
+    needs.push(("migrate", vec![Need::Database]));
     for (role, needs) in needs {
         // Airflow's commands write a line into the audit log, flower's as well.
         if needs.contains(&Need::Database) || role == "flower" {

@@ -21,6 +21,7 @@ fn switches() -> Vec<Vec<Value>> {
         vec![
             json!({}),
             json!({ "rabbitmq": { "host": "mq.example.com", "tls": { "enabled": true, "ca_secret": "ca" } } }),
+            json!({ "rabbitmq": { "host": "mq.example.com", "tls": { "enabled": true } } }),
         ],
         vec![
             json!({ "ingress": { "enabled": true, "host": "a.example.com", "path": { "web": "/airflow", "flower": "/f" } } }),
@@ -45,6 +46,24 @@ fn switches() -> Vec<Vec<Value>> {
             json!({}),
             json!({ "roles": { "webserver": { "replicas": 3 }, "worker": { "autoscaling": { "min": 2, "max": 9, "cpu": 80 } } },
             "celery": { "num_workers": 5 } }),
+            // Something else scales them.
+            json!({ "celery": { "num_workers": null } }),
+        ],
+        vec![json!({}), json!({ "rollout": { "surge": 0 } })],
+        vec![
+            json!({}),
+            json!({
+                "airflow": {
+                    "volumes": [{ "name": "extra", "secret": { "secretName": "extra" } }],
+                    "volumeMounts": [{ "name": "extra", "mountPath": "/extra", "readOnly": true }],
+                },
+                "roles": { "scheduler": {
+                    "volumes": [{ "name": "objects", "secret": { "secretName": "objects" } }],
+                    "volumeMounts": [{ "name": "objects", "mountPath": "/objects" }],
+                    "service_account": { "annotations": { "example.com/role": "scheduler" } },
+                    "scheduling": { "priorityClassName": "high", "affinity": { "podAntiAffinity": {} } },
+                } },
+            }),
         ],
         vec![
             json!({}),

@@ -47,18 +47,28 @@ const WATCHED: &[&str] = &[
     "parentRefs",
     "hostnames",
     "podMetricsEndpoints",
+    "scaleTargetRef",
+    "minReplicas",
+    "maxReplicas",
+    "maxUnavailable",
+    "metrics",
+    "behavior",
+    "ingressClassName",
+    "tls",
     "groups",
 ];
 
 /// Renders whose objects of these kinds are changed; the default has none of them.
-const MORE: &[(&str, &[&str])] =
-    &[("production.yaml", &["PodMonitor", "PrometheusRule"]), ("gateway.yaml", &["HTTPRoute"])];
+const MORE: &[(&str, &[&str])] = &[
+    ("production.yaml", &["PodMonitor", "PrometheusRule", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Ingress"]),
+    ("gateway.yaml", &["HTTPRoute"]),
+];
 
-/// Paths whose change is no mistake, each with its reason.
+/// Paths whose change is no mistake, each with its reason: what they end with, or, with a slash at the end, hold.
 const FREE: &[(&str, &str)] = &[
-    ("/resources/", "numbers are for the cluster's owner; that they are there is checked"),
+    ("/resources/requests/", "numbers are for the cluster's owner; that they are there is checked"),
+    ("/resources/limits/", "the same"),
     ("/readOnly", "a ConfigMap is read-only anyway"),
-    ("/ConfigMap/", "content, which the program reads"),
 ];
 
 /// One change: where, and what becomes of the objects.
@@ -146,7 +156,7 @@ fn survivors(render: &Render, changed: impl Fn(&str) -> bool) -> (Vec<String>, u
         changes(object, "", false, &mut found);
         for (path, change) in found {
             let full = format!("{name}{path}");
-            if FREE.iter().any(|(free, _)| full.contains(free)) {
+            if FREE.iter().any(|(free, _)| full.ends_with(free) || free.ends_with('/') && full.contains(free)) {
                 continue;
             }
             apply(&mut mutant.objects[at], &path, change);

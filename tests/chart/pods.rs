@@ -133,7 +133,7 @@ pub(crate) fn grace_is_one_number(render: &Render, mistakes: &mut Vec<String>) {
         let budget = &pod.spec()["terminationGracePeriodSeconds"];
         let wanted = match Role::named(pod.component) {
             Some(role) => {
-                let grace = render.values["roles"][role.name()]["grace"].as_u64().unwrap();
+                let grace = facts::grace(render, role);
                 let handed = pod.variable("KUBE_AIRFLOW_GRACE").map_or(Value::Null, Value::from);
                 same(mistakes, &format!("{role} KUBE_AIRFLOW_GRACE"), &handed, &grace.to_string().into());
                 json!(grace + 10)
@@ -154,7 +154,12 @@ pub(crate) fn strategies_fit(render: &Render, mistakes: &mut Vec<String>) {
         let single = pod.component == "scheduler" && render.line() == "1";
         let strategy = match text(&pod.owner["kind"]) {
             "Deployment" if single => json!({ "type": "Recreate" }),
-            "Deployment" => json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } }),
+            // Either the old pod stays until the new one is ready, or it makes room for it.
+            "Deployment" => {
+                let surge = render.values["rollout"]["surge"].as_u64().unwrap();
+                let unavailable = u64::from(surge == 0);
+                json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": surge, "maxUnavailable": unavailable } })
+            }
             _ => Value::Null,
         };
         same(mistakes, &format!("{what} strategy"), &spec["strategy"], &strategy);
@@ -224,7 +229,6 @@ pub(crate) fn jobs_wait(render: &Render, mistakes: &mut Vec<String>) {
             mistakes.push(format!("{} is a hook", object["metadata"]["name"]));
         }
     }
+    // For the verb `migrate` of the Job it is no order.
     same(mistakes, "KUBE_AIRFLOW_MIGRATE of the roles", &render.settings()["KUBE_AIRFLOW_MIGRATE"], &"wait".into());
-    let migrates = render.pod("migrate").and_then(|pod| pod.variable("KUBE_AIRFLOW_MIGRATE"));
-    same(mistakes, "KUBE_AIRFLOW_MIGRATE of the Job", &json!(migrates), &"auto".into());
 }

@@ -99,10 +99,8 @@ pub(crate) fn budgets_and_autoscalers_fit(render: &Render, mistakes: &mut Vec<St
             mistakes.push(format!("{name}: at least {fewest} pods, and a disruption budget: {}", budget.is_some()));
         }
         if let Some(budget) = budget {
-            let selector = &budget["spec"]["selector"]["matchLabels"];
-            if matched(render, selector) != [pod.component] {
-                mistakes.push(format!("the disruption budget of {name} matches {:?}", matched(render, selector)));
-            }
+            let selector = &budget["spec"]["selector"];
+            same(mistakes, &format!("selector of the budget of {name}"), selector, &pod.owner["spec"]["selector"]);
             same(mistakes, &format!("{name} maxUnavailable"), &budget["spec"]["maxUnavailable"], &json!(1));
         }
         if scaler.is_some() != wanted.as_object().is_some_and(|map| !map.is_empty()) {
@@ -111,7 +109,16 @@ pub(crate) fn budgets_and_autoscalers_fit(render: &Render, mistakes: &mut Vec<St
         if let Some(scaler) = scaler {
             let target = json!({ "apiVersion": "apps/v1", "kind": pod.owner["kind"], "name": name });
             same(mistakes, &format!("{name} scaleTargetRef"), &scaler["spec"]["scaleTargetRef"], &target);
+            same(mistakes, &format!("{name} minReplicas"), &scaler["spec"]["minReplicas"], &wanted["min"]);
             same(mistakes, &format!("{name} maxReplicas"), &scaler["spec"]["maxReplicas"], &wanted["max"]);
+            let target = json!({ "type": "Utilization", "averageUtilization": wanted["cpu"] });
+            let metrics = json!([{ "type": "Resource", "resource": { "name": "cpu", "target": target } }]);
+            same(mistakes, &format!("{name} metrics"), &scaler["spec"]["metrics"], &metrics);
+            // A pod that goes may need its whole grace period for its tasks; the API takes half an hour at most.
+            let grace = facts::grace(render, Role::named(pod.component).unwrap());
+            let slowly = json!({ "scaleDown": { "stabilizationWindowSeconds": 300,
+                "policies": [{ "type": "Pods", "value": 1, "periodSeconds": grace.clamp(60, 1800) }] } });
+            same(mistakes, &format!("{name} behavior"), &scaler["spec"]["behavior"], &slowly);
         }
     }
 }
@@ -145,6 +152,7 @@ pub(crate) fn paths_agree(render: &Render, mistakes: &mut Vec<String>) {
         let route = &rule["http"]["paths"][0];
         found.push((text(&route["backend"]["service"]["name"]).to_owned(), text(&route["path"]).to_owned()));
         same(mistakes, "Ingress port", &route["backend"]["service"]["port"], &json!({ "name": "http" }));
+        same(mistakes, "Ingress pathType", &route["pathType"], &"Prefix".into());
         same(mistakes, "Ingress host", &rule["host"], &values["host"]);
         let tls = if values["tls_secret"] == "" {
             Value::Null

@@ -3,6 +3,7 @@
 use crate::facts;
 use crate::pods::same;
 use crate::render::{Render, list, text};
+use kube_airflow_init::airflow::role::Role;
 use serde_json::{Value, json};
 
 pub(crate) fn roles_are_told(render: &Render, mistakes: &mut Vec<String>) {
@@ -31,12 +32,10 @@ pub(crate) fn roles_are_told(render: &Render, mistakes: &mut Vec<String>) {
                 let pair = format!("{user}:$(ADMIN_PASSWORD)");
                 wanted.push(json!({ "name": "AIRFLOW__CELERY__FLOWER_BASIC_AUTH", "value": pair }));
             }
-            // The only one that does not wait for the migration.
-            "migrate" => wanted.push(json!({ "name": "KUBE_AIRFLOW_MIGRATE", "value": "auto" })),
             _ => {}
         }
-        if pod.is_role() {
-            let grace = values["roles"][pod.component]["grace"].to_string();
+        if let Some(role) = Role::named(pod.component) {
+            let grace = facts::grace(render, role).to_string();
             wanted.push(json!({ "name": "KUBE_AIRFLOW_GRACE", "value": grace }));
             if facts::measured(render) {
                 wanted.push(json!({ "name": "KUBE_AIRFLOW_HTTP", "value": format!(":{}", facts::METRICS) }));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The volumes that a pod must have, by name, each with what it is and where the main container sees it.
-fn wanted(render: &Render, pod: Pod<'_>) -> BTreeMap<&'static str, (Value, &'static str)> {
+fn wanted<'a>(render: &'a Render, pod: Pod<'a>) -> BTreeMap<&'a str, (Value, &'a str)> {
     let values = &render.values;
     let map = |name: &str| json!({ "configMap": { "name": render.part(name) } });
     let empty = |limit: &Value| json!({ "emptyDir": { "sizeLimit": limit } });
@@ -58,7 +58,20 @@ fn wanted(render: &Render, pod: Pod<'_>) -> BTreeMap<&'static str, (Value, &'sta
     if is_groomed(render, pod) {
         volumes.insert("groomer", (map("airflow-groomer"), ""));
     }
+    for own in [&values["airflow"], &values["roles"][pod.component]] {
+        for volume in list(&own["volumes"]) {
+            let name = text(&volume["name"]);
+            let mount = list(&own["volumeMounts"]).iter().find(|mount| mount["name"] == name).unwrap();
+            volumes.insert(name, (without_name(volume), text(&mount["mountPath"])));
+        }
+    }
     volumes
+}
+
+fn without_name(volume: &Value) -> Value {
+    let mut kind = volume.clone();
+    kind.as_object_mut().unwrap().remove("name");
+    kind
 }
 
 fn is_groomed(render: &Render, pod: Pod<'_>) -> bool {
@@ -72,9 +85,7 @@ pub(crate) fn volumes_fit(render: &Render, mistakes: &mut Vec<String>) {
         let wanted = wanted(render, pod);
         let mut found = BTreeMap::new();
         for volume in list(&pod.spec()["volumes"]) {
-            let mut kind = volume.clone();
-            kind.as_object_mut().unwrap().remove("name");
-            found.insert(text(&volume["name"]), kind);
+            found.insert(text(&volume["name"]), without_name(volume));
         }
         for claim in list(&pod.owner["spec"]["volumeClaimTemplates"]) {
             found.insert(text(&claim["metadata"]["name"]), Value::Null);

@@ -9,8 +9,7 @@ metadata:
     # What the pod reads when it starts: another content, other pods.
     kube-airflow/configuration: {{ cat (include "airflow.settings" $top) (include "airflow.cfg" $top) | sha256sum | trunc 16 }}
     {{- with $values.secrets.revision }}
-    # A number from a file is a float to the template, and large ones would become 2.02e+07.
-    kube-airflow/secrets: {{ ternary (int64 . | toString) . (kindIs "float64" .) | quote }}
+    kube-airflow/secrets: {{ include "airflow.text" . | quote }}
     {{- end }}
     {{- with get $row "annotations" }}
     {{- toYaml . | nindent 4 }}
@@ -74,7 +73,7 @@ spec:
       terminationMessagePolicy: FallbackToLogsOnError
       {{- include "airflow.container_security" . | nindent 6 }}
       volumeMounts:
-        {{- include "airflow.mounts" $top | nindent 8 }}
+        {{- include "airflow.mounts" (list $top $row) | nindent 8 }}
   volumes:
     {{- include "airflow.volumes" (list $top $row) | nindent 4 }}
 {{- end }}
@@ -150,20 +149,25 @@ topologySpreadConstraints:
     - {name: groomer, mountPath: /etc/kube-airflow/groomer, readOnly: true}
 {{- end }}
 
+{{/* (list top row) */}}
 {{- define "airflow.mounts" -}}
+{{- $row := index . 1 }}{{ $values := (index . 0).Values -}}
 # Airflow's home is in memory: what the init renders holds passwords.
 - {name: home, mountPath: /run/airflow}
 - {name: logs, mountPath: /run/airflow/logs}
 - {name: tmp, mountPath: /tmp}
 - {name: airflow-cfg, mountPath: /etc/kube-airflow/template, readOnly: true}
-{{- if .Values.persistence.enabled }}
-- {name: dags, mountPath: {{ .Values.airflow.dag_path }}, readOnly: true}
+{{- if $values.persistence.enabled }}
+- {name: dags, mountPath: {{ $values.airflow.dag_path }}, readOnly: true}
 {{- end }}
-{{- if .Values.postgres.tls.ca_secret }}
+{{- if $values.postgres.tls.ca_secret }}
 - {name: postgres-ca, mountPath: /etc/kube-airflow/postgres, readOnly: true}
 {{- end }}
-{{- if .Values.rabbitmq.tls.ca_secret }}
+{{- if $values.rabbitmq.tls.ca_secret }}
 - {name: rabbitmq-ca, mountPath: /etc/kube-airflow/rabbitmq, readOnly: true}
+{{- end }}
+{{- with concat $values.airflow.volumeMounts (get $row "volumeMounts" | default list) }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 
@@ -198,5 +202,8 @@ topologySpreadConstraints:
 {{- with $values.rabbitmq.tls.ca_secret }}
 - name: rabbitmq-ca
   secret: {secretName: {{ . | quote }}, items: [{key: ca.crt, path: ca.crt}]}
+{{- end }}
+{{- with concat $values.airflow.volumes (get $row "volumes" | default list) }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}

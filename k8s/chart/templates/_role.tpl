@@ -17,6 +17,7 @@
 {{- if and (eq $role "webserver") (eq $line "3") $proxied }}{{ $_ := set $row "args" (prepend $row.args "--proxy-headers") }}{{ end -}}
 {{- if and (eq $role "scheduler") (eq $line "1") $top.Values.dags.pickle_dag }}{{ $_ := set $row "args" (prepend $row.args "--do_pickle") }}{{ end -}}
 {{- if eq $role "worker" }}{{ $_ := set $row "replicas" $top.Values.celery.num_workers }}{{ end -}}
+{{- if kindIs "invalid" $row.grace }}{{ $_ := set $row "grace" (ternary 600 60 $row.tasks) }}{{ end -}}
 {{ toYaml $row }}
 {{- end }}
 
@@ -29,6 +30,10 @@ apiVersion: v1
 kind: ServiceAccount
 metadata:
   {{- include "airflow.metadata" . | nindent 2 }}
+  {{- with $row.service_account.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 automountServiceAccountToken: false
 ---
 apiVersion: apps/v1
@@ -48,7 +53,7 @@ spec:
   {{- else }}
   strategy:
     type: RollingUpdate
-    rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
+    rollingUpdate: {maxSurge: {{ $top.Values.rollout.surge }}, maxUnavailable: {{ ternary 0 1 (gt (int $top.Values.rollout.surge) 0) }}}
   {{- end }}
   {{- if not $row.stateful }}
   # As long as the startup probe, and Kubernetes' own 10 minutes to find a node and to pull the image.

@@ -56,8 +56,13 @@ AIRFLOW__{{ $section }}__REMOTE_LOG_CONN_ID: {{ $values.logs.remote.conn_id | qu
 {{- end }}
 KUBE_AIRFLOW_TEMPLATE: /etc/kube-airflow/template/airflow.cfg
 {{- range $name, $value := $values.airflow.config }}
-{{ $name }}: {{ $value | toString | quote }}
+{{ $name }}: {{ include "airflow.text" $value | quote }}
 {{- end }}
+{{- end }}
+
+{{/* A value as text. A number from a file is a float to templates, and a large one would become 1.048576e+06. */}}
+{{- define "airflow.text" -}}
+{{ if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
 {{- end }}
 
 {{/* The template of airflow.cfg. Without any file, Airflow would write one of its own. */}}
@@ -105,8 +110,5 @@ KUBE_AIRFLOW_TEMPLATE: /etc/kube-airflow/template/airflow.cfg
 {{ include "airflow.reference" (list $top "ADMIN_PASSWORD") }}
 - {name: AIRFLOW__CELERY__FLOWER_BASIC_AUTH, value: {{ printf "%s:$(ADMIN_PASSWORD)" . | quote }}}
 {{- end }}
-{{- end }}
-{{- if eq $row.name "migrate" }}
-- {name: KUBE_AIRFLOW_MIGRATE, value: auto}
 {{- end }}
 {{- end }}
