@@ -13,27 +13,31 @@ HELM ?= helm
 PART = $(if $(filter airflow,$(RELEASE)),,$(RELEASE)-)
 OURS = app.kubernetes.io/name=airflow,app.kubernetes.io/instance=$(RELEASE)
 
+NO_CLUSTER = || { echo "  fix: kubectl config get-contexts, then CONTEXT=... and NAMESPACE=..." >&2; exit 1; }
+# The command that shows the first user's password, wherever the values say that it is.
+PASSWORD = {{range (index .spec.template.spec.containers 0).env}}{{if eq .name "_AIRFLOW_WWW_USER_PASSWORD"}}{{with .valueFrom.secretKeyRef}}    $(KUBECTL) get secret {{.name}} -o go-template={{"\x27{{index .data \x22"}}{{.key}}{{"\x22 | base64decode}}\x27\n"}}{{end}}{{end}}{{end}}
+
 .PHONY: create apply delete list-pods browse-web browse-flower scale helm-install set-image diagnose manifests e2e bench-cluster
 
 create: ## Kubernetes: everything, in one command (NAMESPACE=..., MANIFEST=...)
 	@echo "==> creating what $(MANIFEST) describes; 'make list-pods' shows how it comes up" >&2
-	@$(KUBECTL) create -f $(MANIFEST) || { echo "  fix: if it is there already, use 'make apply'" >&2; exit 1; }
+	@$(KUBECTL) create -f $(MANIFEST) || { echo "  fix: AlreadyExists wants 'make apply'; if no cluster answers: kubectl config get-contexts, then CONTEXT=..." >&2; exit 1; }
 
 apply: ## Kubernetes: brings the cluster to what the manifest says
 	@echo "==> applying $(MANIFEST)" >&2
-	@$(KUBECTL) apply -f $(MANIFEST)
+	@$(KUBECTL) apply -f $(MANIFEST) $(NO_CLUSTER)
 
 delete: ## Kubernetes: removes everything but the data and the Secret
 	@echo "==> deleting what $(MANIFEST) describes; the volumes and the Secret airflow-keys stay" >&2
-	@$(KUBECTL) delete --ignore-not-found -f $(MANIFEST)
+	@$(KUBECTL) delete --ignore-not-found -f $(MANIFEST) $(NO_CLUSTER)
 	@echo "  for good: kubectl delete pvc,secret of the release, see docs/kubernetes.md" >&2
 
 list-pods: ## Kubernetes: the pods of the deployment
-	@$(KUBECTL) get pods -o wide -l $(OURS)
+	@$(KUBECTL) get pods -o wide -l $(OURS) $(NO_CLUSTER)
 
 browse-web: ## Kubernetes: the UI on http://localhost:8080 (PORT=...), until Ctrl-C
 	@echo "==> the UI: http://localhost:$(PORT)$$($(KUBECTL) get configmap $(PART)airflow-settings -o 'jsonpath={.data.AIRFLOW_URL_PREFIX}'), login:" >&2
-	@echo "    $(KUBECTL) get secret $(PART)airflow-keys -o go-template='{{.data.ADMIN_PASSWORD | base64decode}}'" >&2
+	@$(KUBECTL) get deployment $(PART)webserver -o go-template='$(PASSWORD)' >&2 $(NO_CLUSTER)
 	@$(KUBECTL) port-forward service/$(PART)webserver $(PORT):8080
 
 browse-flower: ## Kubernetes: flower on http://localhost:5555/flower, until Ctrl-C

@@ -47,6 +47,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("claims ask for what the values say, and outlive their pods", volumes::claims_fit),
     ("logs are groomed beside the roles that write them", volumes::groomers_fit),
     ("Airflow pods get what the program reads", variables::roles_are_told),
+    ("what all of them get is what the values say", variables::settings_are_these),
     ("the servers get what their images document", volumes::servers_are_told),
     ("Jobs are ordered by waiting, and their names follow their pods", pods::jobs_wait),
     ("selectors match exactly the pods that are meant", services::services_fit),

@@ -11,7 +11,12 @@ fn switches() -> Vec<Vec<Value>> {
         vec![nested(true), nested(false)]
     };
     vec![
-        ["1.10.15", "2.11.2", "3.3.2"].map(|version| json!({ "airflow": { "version": version } })).to_vec(),
+        vec![
+            json!({ "airflow": { "version": "1.10.15" } }),
+            json!({ "airflow": { "version": "2.11.2" } }),
+            json!({ "airflow": { "version": "2.11.2" }, "roles": { "dag-processor": { "enabled": true } } }),
+            json!({ "airflow": { "version": "3.3.2" } }),
+        ],
         ["Celery", "Local"].map(|executor| json!({ "airflow": { "executor": executor } })).to_vec(),
         vec![
             json!({}),
@@ -33,6 +38,7 @@ fn switches() -> Vec<Vec<Value>> {
         on_off(&["network_policy", "enabled"]),
         on_off(&["network_policy", "tasks_reach_anything"]),
         on_off(&["persistence", "enabled"]),
+        on_off(&["dags", "pickle_dag"]),
         on_off(&["logs", "persistence", "enabled"]),
         on_off(&["logs", "groomer", "enabled"]),
         vec![json!({}), json!({ "logs": { "remote": { "folder": "s3://bucket/logs", "conn_id": "logs" } } })],

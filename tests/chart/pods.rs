@@ -1,7 +1,7 @@
 //! Pods: who is there, how it is started, probed, stopped and rolled out.
 
 use crate::facts;
-use crate::render::{ROOT, Render, text};
+use crate::render::{ROOT, Render, list, text};
 use kube_airflow_init::airflow::role::Role;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -44,7 +44,18 @@ pub(crate) fn the_init_is_the_entrypoint(render: &Render, mistakes: &mut Vec<Str
             "postgres" | "rabbitmq" => same(mistakes, pod.component, &main["command"], &Value::Null),
             component => {
                 same(mistakes, component, &main["command"], &json!(["kube-airflow-init"]));
-                same(mistakes, component, &main["args"][0], &component.into());
+                let proxied =
+                    render.values["ingress"]["enabled"] == true || render.values["gateway"]["enabled"] == true;
+                let secret = render.secret_name();
+                let more = match (component, render.line()) {
+                    ("keys", _) => vec!["--create-secret", &secret],
+                    ("webserver", "3") if proxied => vec!["--proxy-headers"],
+                    ("scheduler", "1") if render.values["dags"]["pickle_dag"] == true => vec!["--do_pickle"],
+                    _ => Vec::new(),
+                };
+                let own = list(&render.values["roles"][component]["args"]).iter().map(text);
+                let wanted: Vec<_> = [component].into_iter().chain(more).chain(own).collect();
+                same(mistakes, component, &main["args"], &json!(wanted));
                 same(mistakes, component, &main["terminationMessagePolicy"], &"FallbackToLogsOnError".into());
             }
         }

@@ -47,6 +47,11 @@ fn a_verb_that_cannot_do_its_work_names_the_fix() {
         (&["scale"][..], "fix: make scale WORKERS=3"),
         (&["set-image"], "fix: make set-image IMAGE="),
         (&["helm-install", "HELM=/nonexistent/helm"], "fix: HELM=$(scripts/tool helm)"),
+        (&["create", "CONTEXT=no-such-context"], "if no cluster answers: kubectl config get-contexts"),
+        (&["apply", "CONTEXT=no-such-context"], "fix: kubectl config get-contexts"),
+        (&["delete", "CONTEXT=no-such-context"], "fix: kubectl config get-contexts"),
+        (&["list-pods", "CONTEXT=no-such-context"], "fix: kubectl config get-contexts"),
+        (&["browse-web", "CONTEXT=no-such-context"], "fix: kubectl config get-contexts"),
         (&["diagnose", "CONTEXT=no-such-context"], "fix: kubectl config get-contexts"),
     ] {
         let output = make(words);

@@ -28,13 +28,32 @@ fn a_changed_airflow_cfg_or_secret_rolls_its_consumers_and_an_unchanged_upgrade_
     airflow.ready(LONG);
     assert_eq!(airflow.uids(), before, "an upgrade without a change");
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/k8s/examples/myvalue-with-airflowcfg-configmap.yaml");
-    airflow.upgrade(&["--values", example]);
+    airflow.kubectl(&["create", "secret", "generic", "word", "--from-literal=word=first"]).success();
+    let reference = json!([{ "name": "E2E_WORD", "valueFrom": { "secretKeyRef": { "name": "word", "key": "word" } } }]);
+    let variable = format!("roles.flower.env={reference}");
+    let changed = ["--values", example, "--set-json", &variable];
+    airflow.upgrade(&changed);
     consumers_are_new(&airflow, &before);
     let said = airflow.kubectl(&["exec", "deploy/scheduler", "--", "grep", "parallelism", "/run/airflow/airflow.cfg"]);
     assert_eq!(said.success(), "parallelism = 16");
+    let word = || {
+        let said = airflow.kubectl(&["exec", "deploy/flower", "--", "grep", "-zao", "E2E_WORD=.*", "/proc/1/environ"]);
+        said.success().trim_matches('\0').to_owned()
+    };
+    assert_eq!(word(), "E2E_WORD=first");
     let before = airflow.uids();
-    airflow.upgrade(&["--values", example, "--set", "secrets.revision=2"]);
+    let second = json!({ "stringData": { "word": "second" } }).to_string();
+    airflow.kubectl(&["patch", "secret", "word", "--patch", &second]).success();
+    airflow.upgrade(&changed);
+    airflow.ready(LONG);
+    assert_eq!(
+        (airflow.uids(), word()),
+        (before.clone(), "E2E_WORD=first".to_owned()),
+        "nobody sees it before it is told"
+    );
+    airflow.upgrade(&[&changed[..], &["--set", "secrets.revision=2"]].concat());
     consumers_are_new(&airflow, &before);
+    assert_eq!(word(), "E2E_WORD=second");
     airflow.succeeds(&airflow.trigger("own-template", 1));
     until(LONG, "its log is found under the template's name", || airflow.log("own-template").contains("ends"));
 }

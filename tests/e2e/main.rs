@@ -10,6 +10,7 @@ mod api;
 #[path = "../skip/mod.rs"]
 mod skip;
 
+mod backup;
 mod changes;
 mod cluster;
 mod deployment;
