@@ -63,6 +63,7 @@ impl Manifest {
             ["scale", "deployment,statefulset"] => self.selects("workloads", selector?),
             ["get" | "delete", "secret", name] => self.secret(name),
             ["get", "configmap", name] => self.named("ConfigMap", name).map(drop),
+            ["get", "deployment", name] => self.named("Deployment", name).map(drop),
             ["port-forward", target, port] => self.port(target, port),
             _ => Err(format!("nobody looks at what {plain:?} means: tests/blocks/kube.rs")),
         }
