@@ -150,8 +150,11 @@ fn roles() -> String {
          role would end at once, and a scheduler that was not told goes on parsing the DAG files itself.\n"
     );
     line!(out, "## What each row means\n");
-    line!(out, "| command | versions | port | waits for | TERM and INT go to | HUP, USR1, USR2 | KILL after |");
-    line!(out, "| --- | --- | --- | --- | --- | --- | --- |");
+    line!(
+        out,
+        "| command | versions | port | waits for | TERM and INT go to | HUP, USR1, USR2 | before KILL | KILL after |"
+    );
+    line!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |");
     for spec in table::SPECS {
         let port = spec.port.map_or("none".to_owned(), |p| format!("{} (`[{}] {}`)", p.default, p.section, p.key));
         let needs = spec.needs.iter().map(|need| match need {
@@ -161,20 +164,27 @@ fn roles() -> String {
         });
         let stop = if spec.stop == Scope::Leader { "the main process" } else { "its process group" };
         let signals = spec.signals.map(|signal| if signal == Treatment::Drop { "dropped" } else { "forwarded" });
+        let steps = spec.ladder.iter().map(|step| {
+            let (signal, before) = (crate::process::signals::name(step.signal), step.before.as_secs());
+            format!("{}, {before} s before", signal.trim_start_matches("SIG"))
+        });
         let grace = spec.grace.map_or("never by default".to_owned(), |seconds| format!("{seconds} s"));
         line!(
             out,
-            "| `airflow {}` | {} | {port} | {} | {stop} | {} | {grace} |",
+            "| `airflow {}` | {} | {port} | {} | {stop} | {} | {} | {grace} |",
             spec.argv.join(" "),
             table::range(spec.since, spec.before),
             needs.collect::<Vec<_>>().join(", "),
             signals.join(", "),
+            steps.collect::<Vec<_>>().join("; "),
         );
     }
     line!(
         out,
         "\nA signal is dropped where it would kill the role or leave its children behind; the log says so. QUIT and every \
-         other signal reach the main process. `KUBE_AIRFLOW_GRACE` replaces the last column."
+         other signal reach the main process. `KUBE_AIRFLOW_GRACE` replaces the last column; what comes before \
+         KILL comes at half of a short one at the earliest: a worker's QUIT is Celery's cold stop, a second TERM is for handlers whose first exit \
+         Python lost."
     );
     out
 }

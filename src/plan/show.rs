@@ -5,6 +5,8 @@ use crate::airflow::table::Scope;
 use crate::broker::Broker;
 use crate::database::Database;
 use crate::migrate::Mode;
+use crate::process::signals;
+use crate::supervisor::state::Policy;
 use serde_json::json;
 use std::fmt::Write as _;
 
@@ -43,8 +45,9 @@ pub fn text(plan: &Plan) -> String {
     }
     if let Some(policy) = &plan.policy {
         let who = if policy.stop == Scope::Leader { "the main process alone" } else { "the process group" };
+        let steps: String = steps(policy).iter().map(|(signal, after)| format!(", {signal} after {after} s")).collect();
         let grace = policy.grace.map(|grace| format!("KILL after {} s", grace.as_secs()));
-        line("stop", &format!("TERM to {who}, {}", grace.as_deref().unwrap_or("no KILL of ours")));
+        line("stop", &format!("SIGTERM to {who}{steps}, {}", grace.as_deref().unwrap_or("no KILL of ours")));
     }
     for note in &plan.notes {
         line("note", note);
@@ -82,10 +85,18 @@ fn object(plan: &Plan) -> serde_json::Value {
         "execute": command(plan),
         "stop": plan.policy.as_ref().map(|policy| json!({
             "signal": if policy.stop == Scope::Leader { "main process" } else { "process group" },
+            "steps": steps(policy).iter().map(|(signal, after)| json!({ "signal": signal, "after_seconds": after }))
+                .collect::<Vec<_>>(),
             "grace_seconds": policy.grace.map(|grace| grace.as_secs()),
         })),
         "notes": plan.notes,
     })
+}
+
+/// What is sent between the stop signal and KILL, and after how many seconds.
+fn steps(policy: &Policy) -> Vec<(String, u64)> {
+    let due = policy.grace.map(|grace| policy.steps(grace).collect::<Vec<_>>()).unwrap_or_default();
+    policy.ladder.iter().zip(due).map(|(step, after)| (signals::name(step.signal), after.as_secs())).collect()
 }
 
 fn goal(plan: &Plan) -> String {

@@ -99,7 +99,7 @@ impl Policy {
 
     /// When each step of the ladder is due, from the first stop signal on. Short grace periods keep at least their first
     /// half for the warm stop.
-    pub(super) fn steps(&self, grace: Duration) -> impl Iterator<Item = Duration> + '_ {
+    pub fn steps(&self, grace: Duration) -> impl Iterator<Item = Duration> + '_ {
         self.ladder.iter().map(move |step| grace.saturating_sub(step.before.min(grace / 2)))
     }
 }
