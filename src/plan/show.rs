@@ -45,7 +45,8 @@ pub fn text(plan: &Plan) -> String {
     }
     if let Some(policy) = &plan.policy {
         let who = if policy.stop == Scope::Leader { "the main process alone" } else { "the process group" };
-        let steps: String = steps(policy).iter().map(|(signal, after)| format!(", {signal} after {after} s")).collect();
+        let step = |(signal, after): &(String, u64)| format!(", {signal} after {after} s");
+        let steps = steps(policy).iter().map(step).collect::<Vec<_>>().concat();
         let grace = policy.grace.map(|grace| format!("KILL after {} s", grace.as_secs()));
         line("stop", &format!("SIGTERM to {who}{steps}, {}", grace.as_deref().unwrap_or("no KILL of ours")));
     }
