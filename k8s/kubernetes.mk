@@ -19,9 +19,10 @@ PASSWORD = {{range (index .spec.template.spec.containers 0).env}}{{if eq .name "
 
 .PHONY: create apply delete list-pods browse-web browse-flower scale helm-install set-image diagnose manifests e2e bench-cluster
 
+# What is saved lets the first `apply` find nothing to do.
 create: ## Kubernetes: everything, in one command (NAMESPACE=..., MANIFEST=...)
 	@echo "==> creating what $(MANIFEST) describes; 'make list-pods' shows how it comes up" >&2
-	@$(KUBECTL) create -f $(MANIFEST) || { echo "  fix: AlreadyExists wants 'make apply'; if no cluster answers: kubectl config get-contexts, then CONTEXT=..." >&2; exit 1; }
+	@$(KUBECTL) create --save-config -f $(MANIFEST) || { echo "  fix: AlreadyExists wants 'make apply'; if no cluster answers: kubectl config get-contexts, then CONTEXT=..." >&2; exit 1; }
 
 apply: ## Kubernetes: brings the cluster to what the manifest says
 	@echo "==> applying $(MANIFEST)" >&2
