@@ -218,6 +218,8 @@ impl Deployment {
         pod["spec"]["restartPolicy"] = json!("Never");
         // The container beside it would go on.
         pod["spec"]["initContainers"] = json!([]);
+        // There is room for it on a node that is full to the deployment's requests, too.
+        pod["spec"]["containers"][0]["resources"]["requests"] = json!({ "cpu": "1m", "memory": "1Mi" });
         let env = pod["spec"]["containers"][0]["env"].as_array_mut().unwrap();
         // Of a name that is there twice the last one counts, also over `envFrom`.
         env.extend_from_slice(variables);
