@@ -81,7 +81,13 @@ fn the_tutorial_works_as_printed(line: &Line, stack: &mut Stack, celery: &Celery
     let tutorial = Tutorial::of(line);
     let bin = tutorial::programs(folder);
     let typed = |stack: &Stack, line: &str| {
-        let (done, said) = stack.shell("scheduler", &bin, line);
+        let (mut done, mut said) = stack.shell("scheduler", &bin, line);
+        // The page says so: `tasks test` deletes the run that it made, while the scheduler looks at it.
+        for _ in 0..3 {
+            if !done && said.contains("deadlock detected") {
+                (done, said) = stack.shell("scheduler", &bin, line);
+            }
+        }
         assert!(done, "{line}\n{said}");
         said
     };
