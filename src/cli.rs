@@ -121,8 +121,8 @@ written, 78 settings.
 
 Example: kube-airflow-init render --template airflow.cfg.tmpl --output -";
 const WAIT: &str = "\
-In the container of a role only what that role needs is asked. Exit codes: 0 all answer; 68 a name does not resolve, 69 not reachable, 75 no answer, 76 TLS, 72 no such database, \
-73 no such virtual host, 77 wrong password; 78 settings.
+In the container of a role only what that role needs is asked. Exit codes: 0 all answer; 68 a name does not resolve, \
+69 not reachable, 75 no answer, 76 TLS, 72 no such database, 73 no such virtual host, 77 wrong password; 78 settings.
 
 Example: KUBE_AIRFLOW_WAIT_TIMEOUT=90s kube-airflow-init wait";
 const MIGRATE: &str = "\

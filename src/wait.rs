@@ -73,11 +73,10 @@ async fn one(target: &Target, start: Instant, until: Instant) -> Result<(), Fail
         if let Some(failure) = last.take_if(|_| left < SHORTEST) {
             return Err(failure);
         }
-        let Err(mut failure) = target.ready_within(left.min(ATTEMPT)).await else {
+        let Err(failure) = target.ready_within(left.min(ATTEMPT)).await else {
             info!("{target} is ready after {:.1} s", start.elapsed().as_secs_f64());
             return Ok(());
         };
-        failure.reason.insert_str(0, target.kind());
         if !failure.heals {
             return Err(failure);
         }
@@ -101,8 +100,13 @@ impl Target {
     /// One attempt, which takes at most `limit` for each address that is tried.
     ///
     /// # Errors
-    /// The reason. For several brokers that of the first one that may yet heal, else that of the first.
+    /// The reason, which begins with what the target is. For several brokers that of the first one that may yet heal, else that of the first.
     pub async fn ready_within(&self, limit: Duration) -> Result<(), Failure> {
+        let attempt = self.attempt(limit).await;
+        attempt.map_err(|failure| Failure { reason: format!("{}{}", self.kind(), failure.reason), ..failure })
+    }
+
+    async fn attempt(&self, limit: Duration) -> Result<(), Failure> {
         match self {
             Self::Database(Database::Postgres(postgres)) => check::postgres::ready_within(postgres, limit).await,
             Self::Database(Database::Sqlite(path)) => check::sqlite::ready(path).await,

@@ -17,14 +17,14 @@ pub fn normalize(words: &[OsString]) -> Vec<OsString> {
         let head = ["exec", "--"].iter().chain(argv).map(OsString::from);
         head.chain(rest.iter().cloned()).collect::<Vec<_>>()
     };
+    if !explicit && let Some(words) = replaced(rest) {
+        return normalize(&words);
+    }
     match (first, second) {
         (Some("celery"), Some("worker" | "flower")) => rest[1..].to_vec(),
         (Some(name), _) if Role::named(name).is_some() => rest.to_vec(),
         (Some(name), _) if !explicit && (name.starts_with('-') || is_verb(name)) => rest.to_vec(),
         (Some("help"), _) if !explicit => rest.iter().skip(1).take(1).cloned().chain(["--help".into()]).collect(),
-        (Some("bash"), Some("-c")) if !explicit && replaced(rest).is_some() => {
-            normalize(&replaced(rest).unwrap_or_default())
-        }
         (Some("bash" | "python"), _) if !explicit => command(&[], rest),
         _ if words.is_empty() => Vec::new(),
         _ => command(&["airflow"], rest),
@@ -34,8 +34,8 @@ pub fn normalize(words: &[OsString]) -> Vec<OsString> {
 /// The words that a shell would replace itself with: `bash -c 'exec airflow scheduler'` is how the official chart starts its
 /// roles. Nothing that a shell reads otherwise than as a plain word may be in it.
 fn replaced(words: &[OsString]) -> Option<Vec<OsString>> {
-    let [_, _, script] = words else { return None };
-    let script = script.to_str()?.replace("\\\n", " ");
+    let [bash, option, script] = words else { return None };
+    let script = script.to_str().filter(|_| bash == "bash" && option == "-c")?.replace("\\\n", " ");
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
     let mut rest = script.trim().split([' ', '\t']).filter(|word| !word.is_empty());
     let is_airflow = rest.next() == Some("exec") && rest.clone().next() == Some("airflow");
