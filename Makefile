@@ -2,16 +2,18 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.DEFAULT_GOAL := help
+# With what belongs into an image and without a verb, that is what is meant.
+.DEFAULT_GOAL := $(if $(EMBEDDED_DAGS_LOCATION)$(ENBEDDED_DAGS_LOCATION)$(REQUIREMENTS_TXT_LOCATION),build,help)
 MAKEFLAGS += --no-print-directory
 
-TARGET := x86_64-unknown-linux-musl
 # The port of the UI under `make run`.
 PORT ?= 8080
+# What `make sweep` runs; empty means all.
+VERSIONS ?=
 # What `make lock` resolves; empty means all.
 AIRFLOW_VERSION ?=
 
-.PHONY: help run test lint docs binary binary-aarch64 build build-official publish check-dags bench bench-images lock clean
+.PHONY: help run test test-all sweep lint docs binary binary-aarch64 release notices build build-official publish check-dags bench bench-images lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{ printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,25 +21,33 @@ help: ## this list
 run: ## Airflow 3.3.2 on this machine with an example DAG: UI on http://localhost:8080 (PORT=...), Ctrl-C stops
 	@PORT=$(PORT) scripts/run
 
-test: ## installs what is missing, then runs every check and test
+test: ## installs what is missing, then runs every check and test but the long ones, at most 40 minutes on two cores
 	@scripts/test
 
-lint: ## format and clippy, warnings are errors
-	@cargo fmt --check
-	@cargo clippy --locked --all-targets -- -D warnings
+test-all: ## the same and the long ones: every line and release of Airflow, the images, a cluster
+	@scripts/test all
+
+sweep: ## every release from 1.10.12 to the newest through every step (VERSIONS="2.4.3 3.1.8" for some); writes docs/versions.md
+	@scripts/sweep $(VERSIONS)
+
+lint: ## format, clippy, rustdoc, shellcheck, cargo-deny; warnings are errors
+	@scripts/lint
 
 docs: ## writes the reference pages of docs/ anew
 	@cargo build --locked
-	@for page in variables exit-codes roles compatibility metrics; do target/debug/kube-airflow-init reference $$page > docs/$$page.md; done
+	@for page in variables exit-codes roles compatibility metrics git-sync; do target/debug/kube-airflow-init reference $$page > docs/$$page.md; done
 
-binary: ## the static release binary for x86_64
-	@scripts/rust-target $(TARGET)
-	@echo "==> building for $(TARGET) (minutes the first time)" >&2
-	@cargo build --locked --release --target $(TARGET) --bin kube-airflow-init
-	@scripts/check-binary target/$(TARGET)/release/kube-airflow-init x86_64
+binary: ## the static release binary for x86_64, and its symbols beside it
+	@scripts/binary x86_64
 
-binary-aarch64: ## the static release binary for aarch64, from any machine
-	@scripts/binary-aarch64
+binary-aarch64: ## the same for aarch64, from any machine
+	@scripts/binary aarch64
+
+release: ## every artefact of a release into dist, without publishing anything (DRY_RUN=1: also where no tag stands)
+	@scripts/release artefacts
+
+notices: ## writes THIRD-PARTY-NOTICES.txt anew: the licences of all crates in the binary
+	@scripts/notices
 
 # Their variables, such as EMBEDDED_DAGS_LOCATION, REQUIREMENTS_TXT_LOCATION, REPOSITORY, VERSION and AIRFLOW_VERSION, come from the
 # command line of make, which puts them into the environment: so a path may have spaces. docs/images.md has them all.
@@ -56,7 +66,7 @@ check-dags: ## says whether the DAG files in DIR may be deployed (BUDGET=10 seco
 bench-images: ## size and cold start of the image, against a shell entrypoint under tini
 	@scripts/bench-images
 
-bench: ## what the entrypoint and the probes cost, against Airflow's own commands; writes docs/probe-cost.*
+bench: ## what the entrypoint and the probes cost, against Airflow's own commands; writes docs/probe-cost.* and docs/scale.md
 	@scripts/bench
 
 lock: ## resolves requirements/*.in anew (AIRFLOW_VERSION=3.3.2 for one Airflow)

@@ -1,15 +1,19 @@
-//! What the entrypoint costs when there is nothing to do: services up, schema at head. From exec of the init to the end of a
-//! trivial command behind it, against the two calls of Airflow that other entrypoints make at this place.
+//! What the entrypoint costs when there is nothing to do: services up, schema at head. From exec of the init to the end
+//! of a trivial command behind it, against the two calls of Airflow that other entrypoints make at this place.
+//!
+//! The binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else the one of this profile. `KUBE_AIRFLOW_BENCH_BEFORE` names an
+//! older one: its starts alternate with ours, and the ratios are told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails ends the benchmark")]
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/support/common/mod.rs"]
 mod common;
 
 use common::{NASTY, postgres, rabbitmq};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +21,8 @@ use std::time::{Duration, Instant};
 /// Runs of ours, and of each call of Airflow, which takes seconds.
 const OURS: usize = 40;
 const THEIRS: usize = 3;
+/// Runs of ours and of an older binary, in turn.
+const COMPARED: usize = 200;
 
 /// The goals that the project has set itself.
 const GOAL_WALL: Duration = Duration::from_millis(50);
@@ -34,8 +40,10 @@ fn main() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
+    let own = std::env::var_os("KUBE_AIRFLOW_BENCH_BINARY");
+    let own = own.unwrap_or_else(|| env!("CARGO_BIN_EXE_kube-airflow-init").into());
     let init = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-airflow-init"));
+        let mut command = Command::new(&own);
         command.args(arguments).env_clear().envs(environment(folder.path(), &airflow));
         command
     };
@@ -56,13 +64,15 @@ fn main() {
     print!("{}", String::from_utf8_lossy(&said));
 
     println!("measuring {OURS} starts of ours and {THEIRS} of each of theirs ...");
-    let ours = measure(OURS, || init(&["exec", "--", "/bin/true"]));
-    let plain = measure(OURS, || {
-        let mut command = init(&["exec", "--", "/bin/true"]);
+    let full = || init(&["exec", "--", "/bin/true"]);
+    let without_tls = || {
+        let mut command = full();
         command.env("POSTGRES_EXTRAS", "?sslmode=disable");
         command
-    });
-    let bare = measure(OURS, || init(&["exec", "--bare", "--", "/bin/true"]));
+    };
+    let no_services = || init(&["exec", "--bare", "--", "/bin/true"]);
+    let starts: [&dyn Fn() -> Command; 3] = [&full, &without_tls, &no_services];
+    let [ours, plain, bare] = starts.map(|start| measure(OURS, start));
     let check = measure(THEIRS, || theirs("check"));
     let migrations = measure(THEIRS, || theirs("check-migrations"));
 
@@ -72,6 +82,11 @@ fn main() {
     row("  the same with --bare: no services at all", &bare);
     row("airflow db check", &check);
     row("airflow db check-migrations", &migrations);
+    if let Some(before) = std::env::var_os("KUBE_AIRFLOW_BENCH_BEFORE") {
+        for (name, start) in ["with TLS", "without TLS", "no services"].into_iter().zip(starts) {
+            compare(name, start, &before);
+        }
+    }
     let wall = check.wall + migrations.wall;
     let cpu = check.cpu + migrations.cpu;
     let ratio = |theirs: Duration, ours: Duration| theirs.as_secs_f64() / ours.as_secs_f64().max(1e-6);
@@ -101,15 +116,15 @@ fn environment(folder: &Path, airflow: &Path) -> Vec<(&'static str, String)> {
         let database = postgres::server().database();
         let broker = rabbitmq::server().vhost();
         vec![
-            ("POSTGRES_HOST", database.host),
+            ("POSTGRES_HOST", database.host.raw().to_owned()),
             ("POSTGRES_PORT", database.port.to_string()),
-            ("POSTGRES_USER", database.user),
+            ("POSTGRES_USER", database.user.raw().to_owned()),
             ("POSTGRES_PASSWORD", NASTY.to_owned()),
-            ("POSTGRES_DB", database.name),
-            ("RABBITMQ_HOST", broker.host),
+            ("POSTGRES_DB", database.name.raw().to_owned()),
+            ("RABBITMQ_HOST", broker.host.raw().to_owned()),
             ("RABBITMQ_PORT", broker.port.to_string()),
             ("RABBITMQ_CREDS", format!("{}:{NASTY}", broker.user)),
-            ("RABBITMQ_VHOST", broker.vhost),
+            ("RABBITMQ_VHOST", broker.vhost.raw().to_owned()),
             ("EXECUTOR", "Celery".to_owned()),
             ("FERNET_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned()),
             ("KUBE_AIRFLOW_API_SECRET_KEY", "s".repeat(64)),
@@ -134,6 +149,34 @@ fn measure(times: usize, command: impl Fn() -> Command) -> Cost {
     Cost { wall: walls[times / 2], cpu }
 }
 
+/// Ours beside an older binary of ours, one by one in turn, so that what disturbs the machine disturbs both.
+fn compare(name: &str, start: &dyn Fn() -> Command, before: &OsStr) {
+    let older = || {
+        let (command, mut older) = (start(), Command::new(before));
+        older.args(command.get_args()).env_clear();
+        older.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        older
+    };
+    let mut costs = [Vec::new(), Vec::new()];
+    for _ in 0..COMPARED {
+        for (costs, command) in costs.iter_mut().zip([start(), older()].iter_mut()) {
+            let spent = children_cpu();
+            let wall = run(command);
+            costs.push((wall, children_cpu().saturating_sub(spent)));
+        }
+    }
+    let median = |costs: &[(Duration, Duration)], of: fn(&(Duration, Duration)) -> Duration| {
+        let mut all: Vec<_> = costs.iter().map(of).collect();
+        all.sort_unstable();
+        all[all.len() / 2]
+    };
+    for (what, of) in [("wall", (|cost| cost.0) as fn(&(Duration, Duration)) -> Duration), ("CPU", |cost| cost.1)] {
+        let [now, before] = [0, 1].map(|at| median(&costs[at], of));
+        let ratio = now.as_secs_f64() / before.as_secs_f64();
+        println!("{name:<12} {what:<4} {} now, {} before: {ratio:.2}", ms(now), ms(before));
+    }
+}
+
 fn run(command: &mut Command) -> Duration {
     let started = Instant::now();
     let output = command.stdin(Stdio::null()).output().unwrap();
@@ -155,5 +198,5 @@ fn row(name: &str, cost: &Cost) {
 }
 
 fn ms(duration: Duration) -> String {
-    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
 }

@@ -31,6 +31,7 @@ apply: ## Kubernetes: brings the cluster to what the manifest says
 delete: ## Kubernetes: removes everything but the data and the Secret
 	@echo "==> deleting what $(MANIFEST) describes; the volumes and the Secret airflow-keys stay" >&2
 	@$(KUBECTL) delete --ignore-not-found -f $(MANIFEST) $(NO_CLUSTER)
+	@$(KUBECTL) delete --ignore-not-found jobs -l '$(OURS)' $(NO_CLUSTER)
 	@echo "  for good: kubectl delete pvc,secret of the release, see docs/kubernetes.md" >&2
 
 list-pods: ## Kubernetes: the pods of the deployment
@@ -58,15 +59,15 @@ helm-install: ## Kubernetes: installs or upgrades the chart (RELEASE=airflow VAL
 set-image: ## Kubernetes: another image for all Airflow pods (IMAGE=registry/airflow:tag)
 	@[ -n "$(IMAGE)" ] || { echo "error: IMAGE is not set" >&2; echo "  fix: make set-image IMAGE=registry.example.com/airflow:2026-03-01" >&2; exit 2; }
 	@echo "==> $(IMAGE) for all roles; another version of Airflow wants its migration, and so 'make helm-install'" >&2
-	@$(KUBECTL) get deployments,statefulsets -l '$(OURS),app.kubernetes.io/component notin (postgres,rabbitmq)' -o name | while read -r workload; do \
-		$(KUBECTL) set image "$$workload" "$${workload##*/$(PART)}=$(IMAGE)" $$($(KUBECTL) get "$$workload" -o 'jsonpath={.spec.template.spec.initContainers[*].name}' | sed 's|groomer|groomer=$(IMAGE)|'); done
+	@$(KUBECTL) get deployments,statefulsets -l '$(OURS),app.kubernetes.io/component notin (postgres,rabbitmq,redis)' -o name | while read -r workload; do \
+		$(KUBECTL) set image "$$workload" "$${workload##*/$(PART)}=$(IMAGE)"; done
 
 diagnose: ## Kubernetes: pods, last words, warnings, and what each role says of itself
 	@scripts/kube-diagnose "$(OURS)" $(KUBECTL)
 
-manifests: ## writes k8s/airflow.all.yaml and docs/values.md anew from the chart
-	@scripts/render-manifests
+manifests: ## writes the schema of the values, docs/values.md and k8s/airflow.all.yaml anew from the chart
 	@scripts/values-table
+	@scripts/render-manifests
 
 e2e: ## the manifests on the cluster of the current kubectl context (KIND=1: on a kind cluster of its own)
 	@KIND=$(KIND) scripts/e2e

@@ -13,13 +13,27 @@ die() {
     exit 1
 }
 
+# can_build CLIENT...: dies unless that docker client can build. From 23 on it does so by its plugin buildx alone; before, by itself.
+can_build() {
+    local version
+    ! "$@" buildx version >/dev/null 2>&1 || return 0
+    version=$("$@" --version 2>/dev/null || true)
+    [[ $version == "Docker version "* && ! $version =~ ^Docker\ version\ (1[0-9]|20)\. ]] || return 0
+    # shellcheck disable=SC2016 # for the reader's shell
+    die "$* cannot build: its plugin buildx is missing" \
+        'apt-get install docker-buildx-plugin (docker-buildx in Debian), or: mkdir -p ~/.docker/cli-plugins && cp "$(scripts/tool docker-buildx)" ~/.docker/cli-plugins/'
+}
+
+# Prints the Rust of rust-toolchain.toml, such as 1.95.0.
+rust_channel() { sed -n 's/^channel = "\(.*\)"$/\1/p' "$ROOT/rust-toolchain.toml"; }
+
 # Makes sure that there is the Rust of rust-toolchain.toml. rustup may be told not to install it by itself.
 ensure_rust() {
-    cd "$ROOT"
+    cd "$ROOT" || return
     command -v cargo >/dev/null || die "cargo is not in PATH" "install Rust from https://rustup.rs"
     ! cargo --version >/dev/null 2>&1 || return 0
     local channel
-    channel=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
+    channel=$(rust_channel)
     say "installing Rust $channel"
     rustup toolchain install "$channel" --no-self-update --profile minimal --component rustfmt --component clippy >&2 ||
         die "rustup could not install Rust $channel" "rustup must be able to reach its server"

@@ -3,10 +3,12 @@
 mod keys;
 mod normalize;
 mod sync;
+mod task;
 
 pub use keys::Keys;
 pub use normalize::normalize;
 pub use sync::Sync;
+pub use task::TASK_MODULE;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::{OsStr, OsString};
@@ -18,7 +20,8 @@ use std::time::Duration;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "kube-airflow-init", version, about = "PID-1 entrypoint supervisor for Apache Airflow containers", long_about = LONG, disable_help_subcommand = true, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "kube-airflow-init", version, about = "PID-1 entrypoint supervisor for Apache Airflow \
+containers", long_about = LONG, disable_help_subcommand = true, arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -27,7 +30,8 @@ pub struct Cli {
 
 const LONG: &str = "\
 Prepares the container (airflow.cfg from the environment, waits for Postgres and RabbitMQ, brings the schema to the \
-installed Airflow's revision), starts the role named by its argument, forwards signals, reaps orphans and ends with the \
+installed Airflow's revision), starts the role named by its argument, forwards signals, reaps orphans and ends with \
+the \
 role's exit code.
 
 Anything that is neither a role nor a verb goes to `airflow`; `bash …` and `python …` run as commands.";
@@ -53,6 +57,9 @@ pub enum Verb {
     /// `airflow dag-processor` (Airflow 2.3 and later)
     #[command(disable_help_flag = true, after_help = ROLE)]
     DagProcessor(Words),
+    /// One task, in a pod that an executor made for it: the command line that it gave the pod
+    #[command(hide = true, disable_help_flag = true)]
+    Task(Words),
     /// Everything on this machine, as children of one init; SQLite when no Postgres is named
     #[command(after_help = STANDALONE)]
     Standalone,
@@ -74,9 +81,15 @@ pub enum Verb {
     /// Print fresh keys for the Secret that all pods share, or accept changed ones
     #[command(after_help = keys::HELP)]
     Keys(Keys),
+    /// Follow a git repository: the container of git-sync, with its flags and variables
+    #[command(disable_help_flag = true)]
+    GitSync(Words),
     /// Show what would be done for a role, secrets redacted
     #[command(after_help = PLAN)]
     Plan(Plan),
+    /// Look at everything that a role needs, at once, and change nothing
+    #[command(after_help = DOCTOR)]
+    Doctor(Doctor),
     /// Answer a probe of the kubelet for the role that runs here
     #[command(after_help = PROBE)]
     Probe(Probe),
@@ -98,7 +111,8 @@ pub enum Verb {
 }
 
 const ROLE: &str = "\
-All words after the role go to Airflow unchanged. The exit code is the role's own, 128+n when signal n killed it, or one \
+All words after the role go to Airflow unchanged. The exit code is the role's own, 128+n when signal n killed it, or \
+one \
 of docs/exit-codes.md when the preparation failed: 78 settings, 67 template, 68/69/75 a service that did not answer in \
 time, 77 wrong password, 79 a failed migration.
 
@@ -135,6 +149,13 @@ const PLAN: &str = "\
 Exit codes: 0 shown, 64 the installed Airflow has no such role, 66 no Airflow found, 67 template, 78 settings.
 
 Example: kube-airflow-init plan --format json scheduler";
+const DOCTOR: &str = "\
+Settings and who decided them, each service, schema, keys, folders, user, clock, memory: one line each, ok, warning or \
+wrong, with what to do. Without a role: what the role needs that runs in this container, else everything. No secret is \
+in it. Exit codes: 0 nothing is wrong, 1 something is.
+
+Example: kube-airflow-init doctor
+Example: kube-airflow-init doctor --format json worker";
 const PROBE: &str = "\
 Exit codes: 0 up, 1 down; one line on standard output says why. See docs/probes.md.
 
@@ -212,6 +233,17 @@ pub struct Plan {
     pub words: Vec<OsString>,
 }
 
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The role; what this container was started as when absent
+    #[arg(value_parser = role)]
+    pub role: Option<Role>,
+}
+
 /// `probe`.
 #[derive(Debug, Args)]
 pub struct Probe {
@@ -248,7 +280,7 @@ pub enum Format {
 
 fn role(name: &str) -> Result<Role, String> {
     Role::named(name).ok_or_else(|| {
-        let names: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
+        let names: Vec<_> = Role::named_ones().map(Role::name).collect();
         format!("not a role; the roles are {}", names.join(", "))
     })
 }
@@ -284,6 +316,7 @@ impl Verb {
             Self::Flower(words) => Some((Role::Flower, &words.words)),
             Self::Triggerer(words) => Some((Role::Triggerer, &words.words)),
             Self::DagProcessor(words) => Some((Role::DagProcessor, &words.words)),
+            Self::Task(words) => Some((Role::Task, &words.words)),
             Self::Standalone => Some((Role::Standalone, &[])),
             _ => None,
         }

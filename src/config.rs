@@ -36,7 +36,7 @@ impl std::fmt::Display for Source {
 
 /// An option as Airflow was told it.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum ConfigValue {
     /// The value.
     Value(SecretString, Source),
     /// The output of this command (`…_CMD`).
@@ -47,7 +47,7 @@ pub enum Told {
     File(String, Source),
 }
 
-impl Told {
+impl ConfigValue {
     /// Where it comes from.
     pub fn source(&self) -> &Source {
         match self {
@@ -72,12 +72,11 @@ impl<'a> Config<'a> {
     }
 
     /// What the environment says.
-    pub fn environment(&self, opt: &Opt) -> Option<Told> {
-        opt.places(self.version).find_map(|(section, key)| {
+    pub fn environment(&self, opt: &Opt) -> Option<ConfigValue> {
+        opt.locations(self.version).find_map(|(section, key)| {
             let name = variable(section, key);
-            if let Some(value) = self.text(&name) {
-                let value = self.expand(value);
-                return Some(Told::Value(value.into(), Source::Airflow(name)));
+            if let Some(value) = self.text(&name).map(|value| self.expand(value)).filter(|value| !value.is_empty()) {
+                return Some(ConfigValue::Value(value.into(), Source::Airflow(name)));
             }
             if !opt.sensitive {
                 return None;
@@ -86,39 +85,52 @@ impl<'a> Config<'a> {
                 let name = format!("{name}{suffix}");
                 self.text(&name).map(|value| (value, Source::Airflow(name)))
             };
+            // Airflow expands nothing in a command, and gives it to no shell.
             with("_CMD")
-                .map(|(command, source)| Told::Command(self.expand(command), source))
-                .or_else(|| with("_SECRET").map(|(_, source)| Told::Backend(source)))
-                .or_else(|| with("_FILE").map(|(path, source)| Told::File(path, source)))
+                .map(|(command, source)| ConfigValue::Command(command, source))
+                .or_else(|| with("_SECRET").map(|(_, source)| ConfigValue::Backend(source)))
+                .or_else(|| with("_FILE").map(|(path, source)| ConfigValue::File(path, source)))
         })
     }
 
+    /// The variables of an option that are there and say nothing. Airflow takes them for its value, before it looks
+    /// anywhere else: an empty key is no encryption, an empty URL no database.
+    pub fn empty(&self, opt: &Opt) -> Vec<String> {
+        let suffixes: &[&str] = if opt.sensitive { &["", "_CMD", "_SECRET"] } else { &[""] };
+        let names = opt.locations(self.version).flat_map(|(section, key)| {
+            let name = variable(section, key);
+            suffixes.iter().map(move |suffix| format!("{name}{suffix}"))
+        });
+        names.filter(|name| self.raw(name).is_some_and(|value| self.expand(value).is_empty())).collect()
+    }
+
     /// What the file says, and whether the template built it from variables.
-    pub fn file(&self, opt: &Opt) -> Result<Option<(Told, bool)>, Problem> {
-        for (section, key) in opt.places(self.version) {
+    pub fn file(&self, opt: &Opt) -> Result<Option<(ConfigValue, bool)>, Problem> {
+        for (section, key) in opt.locations(self.version) {
             let bad = |wrong: String, fix| Problem::new(format!("[{section}] {key} in airflow.cfg"), wrong, fix);
             let value =
                 self.file.get(section, key).map_err(|error| bad(error.to_string(), "write a literal `%` as `%%`"))?;
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
+            if let Some(value) = value {
                 let built = self.built.contains(&(section.to_owned(), key.to_owned()));
                 let value =
-                    ini::expand(&value, &|name| self.text(name)).map_err(|error| bad(endless(&error), NO_LOOP))?;
-                return Ok(Some((Told::Value(value.into(), Source::File), built)));
+                    ini::expand(&value, &|name| self.raw(name)).map_err(|error| bad(endless(&error), NO_LOOP))?;
+                // Airflow looks no further than at a key that is there: not at its old name, nor at `…_cmd`.
+                return Ok((!value.is_empty()).then(|| (ConfigValue::Value(value.into(), Source::File), built)));
             }
         }
-        for (section, key) in opt.places(self.version).filter(|_| opt.sensitive) {
+        for (section, key) in opt.locations(self.version).filter(|_| opt.sensitive) {
             if let Ok(Some(command)) = self.file.get(section, &format!("{key}_cmd")) {
-                return Ok(Some((Told::Command(command, Source::File), false)));
+                return Ok(Some((ConfigValue::Command(command, Source::File), false)));
             }
             if let Ok(Some(_)) = self.file.get(section, &format!("{key}_secret")) {
-                return Ok(Some((Told::Backend(Source::File), false)));
+                return Ok(Some((ConfigValue::Backend(Source::File), false)));
             }
         }
         Ok(None)
     }
 
     /// What the environment or the file says, as Airflow looks it up.
-    pub fn told(&self, opt: &Opt) -> Result<Option<Told>, Problem> {
+    pub fn external(&self, opt: &Opt) -> Result<Option<ConfigValue>, Problem> {
         match self.environment(opt) {
             Some(told) => Ok(Some(told)),
             None => Ok(self.file(opt)?.map(|(told, _)| told)),
@@ -126,20 +138,44 @@ impl<'a> Config<'a> {
     }
 
     /// An option that is no secret, as text.
-    pub fn plain(&self, opt: &Opt) -> Result<Option<String>, Problem> {
-        Ok(match self.told(opt)? {
-            Some(Told::Value(value, _)) => Some(secrecy::ExposeSecret::expose_secret(&value).to_owned()),
+    pub fn external_text(&self, opt: &Opt) -> Result<Option<String>, Problem> {
+        Ok(match self.external(opt)? {
+            Some(ConfigValue::Value(value, _)) => Some(secrecy::ExposeSecret::expose_secret(&value).to_owned()),
             _ => None,
         })
     }
 
     fn text(&self, name: &str) -> Option<String> {
-        self.vars.get(name).and_then(|value: OsString| value.into_string().ok()).filter(|value| !value.is_empty())
+        self.raw(name).filter(|value| !value.is_empty())
+    }
+
+    fn raw(&self, name: &str) -> Option<String> {
+        self.vars.get(name).and_then(|value: OsString| value.into_string().ok())
     }
 
     /// Airflow expands `$NAME` and `~` in whatever it reads.
     fn expand(&self, value: String) -> String {
-        let lookup = |name: &str| self.vars.get(name).and_then(|value| value.into_string().ok());
-        ini::expand(&value, &lookup).unwrap_or(value)
+        ini::expand(&value, &|name| self.raw(name)).unwrap_or(value)
+    }
+}
+
+/// Whether Airflow takes this for true (`getboolean`, the same on all lines): what follows a `#` is a comment.
+pub fn is_true(text: &str) -> bool {
+    let word = text.split('#').next().unwrap_or_default().trim();
+    ["true", "t", "1"].iter().any(|on| word.eq_ignore_ascii_case(on))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_is_on_in_each_word_that_airflow_takes_for_true() {
+        for on in ["True", "TRUE", "t", "1", " true ", "T\n", "True # not in production", "1#"] {
+            assert!(is_true(on), "{on:?}");
+        }
+        for off in ["False", "f", "0", "", "yes", "on", "# True", "11"] {
+            assert!(!is_true(off), "{off:?}");
+        }
     }
 }

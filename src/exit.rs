@@ -47,6 +47,8 @@ pub enum Code {
     MigrationTimeout = 80,
     /// A child of `standalone` ended too often in a short time.
     CrashLoop = 81,
+    /// This program panicked: a defect of ours.
+    Panic = 82,
     /// A key that all pods share is not the one of the pods before.
     KeyDiffers = 83,
     /// The user that the settings describe could not be made.
@@ -55,6 +57,8 @@ pub enum Code {
     NoPackages = 85,
     /// The declared connections, variables and pools could not be set.
     NoObjects = 86,
+    /// The kernel killed the role for want of memory; any other KILL is 137.
+    OutOfMemory = 87,
     /// The command was found and could not be executed.
     NotExecutable = 126,
     /// The command was not found.
@@ -62,7 +66,8 @@ pub enum Code {
 }
 
 impl Code {
-    /// All variants, in the order of their numbers, with what to look at first; the reference page is generated from it.
+    /// All variants, in the order of their numbers, with what to look at first; the reference page is generated from
+    /// it.
     pub const ALL: &[(Self, &str, &str)] = &[
         (Self::Success, "done, or a clean stop", ""),
         (Self::Failed, "a verb that answers a question answered \"no\"", ""),
@@ -133,7 +138,8 @@ impl Code {
         (
             Self::MigrationFailed,
             "the migration failed; the last lines of its output were logged",
-            "Airflow's own lines are above it in the log; remove the cause, and start again: what was done is not done twice",
+            "Airflow's own lines are above it in the log; remove the cause, and start again: what was done is not \
+             done twice",
         ),
         (
             Self::MigrationTimeout,
@@ -144,6 +150,11 @@ impl Code {
             Self::CrashLoop,
             "a child of `standalone` ended too often in a short time",
             "the lines of that child in the log",
+        ),
+        (
+            Self::Panic,
+            "kube-airflow-init itself failed (a panic): please report it",
+            "report it with the log; the container is started again, and another version may not have the defect",
         ),
         (
             Self::KeyDiffers,
@@ -162,8 +173,15 @@ impl Code {
         ),
         (
             Self::NoObjects,
-            "the connections, variables and pools of `KUBE_AIRFLOW_OBJECTS` could not be set, or not all of them; the log says which, with the last lines of Airflow's output",
+            "the connections, variables and pools of `KUBE_AIRFLOW_OBJECTS` could not be set, or not all of them; \
+             the log says which, with the last lines of Airflow's output",
             "[objects](objects.md); the log names each",
+        ),
+        (
+            Self::OutOfMemory,
+            "the kernel killed the role, because the memory of the container was used up; any other KILL that is not \
+             ours is 137, and so is the end of a container whose processes the kernel killed all at once",
+            "[memory](memory.md): the log names the limit and the largest processes",
         ),
         (
             Self::NotExecutable,

@@ -1,5 +1,6 @@
 //! Files that only their owner may read, written whole or not at all.
 
+use nix::unistd::{AccessFlags, access};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -151,6 +152,24 @@ fn overwrite(path: &Path, mut file: File, bytes: &[u8]) -> Result<(), Error> {
         .and_then(|()| file.set_len(bytes.len() as u64))
         .and_then(|()| file.sync_all())
         .map_err(|cause| Error { path: path.to_owned(), action: "write", cause })
+}
+
+/// The folder itself, or the nearest one above it that is there: where it would be made.
+pub fn nearest(path: &Path) -> PathBuf {
+    let there = path.ancestors().find(|path| fs::symlink_metadata(path).is_ok());
+    there.map_or_else(|| PathBuf::from("/"), Path::to_owned)
+}
+
+/// Whether this user may make files in `folder`, which is made where it is not there. Nothing is written.
+///
+/// # Errors
+/// The system's reason.
+pub fn may_write(folder: &Path) -> io::Result<()> {
+    let there = nearest(folder);
+    if !there.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(access(&there, AccessFlags::W_OK | AccessFlags::X_OK)?)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `airflow.cfg` as Airflow reads it: Python's `ConfigParser` with Airflow's settings.
 //!
 //! The same on all three lines: strict (nothing twice), `=` or `:`, full-line comments only (`#`, `;`), values over
-//! several lines by indentation, `%`-interpolation, and option names as they are written: Airflow lower-cases the name it
-//! asks for, never the name in the file, so an option written in capitals is never found. Pure.
+//! several lines by indentation, `%`-interpolation, and option names as they are written: Airflow lower-cases the name
+//! it asks for, never the name in the file, so an option written in capitals is never found. Pure.
 
 mod expand;
 mod interpolate;
@@ -33,7 +33,8 @@ impl Ini {
         read::read(text)
     }
 
-    /// The value after interpolation, or nothing when the file does not name it. Not yet [`expand`]ed.
+    /// The value after interpolation, or nothing when the file does not name it. Variables are not expanded yet: see
+    /// [`expand()`].
     pub fn get(&self, section: &str, option: &str) -> Result<Option<String>, InterpolationError> {
         let (section, option) = (section.to_lowercase(), option.to_lowercase());
         self.value(&section, &option)

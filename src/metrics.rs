@@ -69,7 +69,10 @@ metrics! {
     PHASE_SECONDS = "phase_seconds", Gauge, ["role"],
         "How long a role has been in its phase.", "";
     CHILD_STARTS = "child_starts_total", Counter, ["role"],
-        "How often a role was started in this container; more than once in standalone, or after an outage that ended it.", "";
+        "How often a role was started in this container; more than once in standalone, or after an outage that ended \
+         it.", "";
+    SIDECAR_STARTS = "sidecar_starts_total", Counter, ["sidecar"],
+        "How often a process beside the role was started in this container; the HTTP port itself is one of them.", "";
     WAIT_SECONDS = "wait_seconds", Gauge, ["role"],
         "How long the last start has waited for the database and the broker.", "";
     MIGRATION_SECONDS = "migration_seconds", Gauge, ["role"],
@@ -81,9 +84,59 @@ metrics! {
         "Messages of a Celery queue that nobody has taken yet.",
         "worker and, for the default queue, scheduler with Celery, while the broker answers";
     QUEUE_CONSUMERS = "queue_consumers", Gauge, ["queue"],
-        "Workers that take from a Celery queue.", "as the one before";
+        "Workers that take from a Celery queue.", "as the one before, and the broker is RabbitMQ";
+    UNACKED_MESSAGES = "unacked_messages", Gauge, [],
+        "Messages that workers have taken and not acknowledged, of all queues of a Redis together.",
+        "as queue_messages, and the broker is Redis";
+    LEASE_HELD = "lease_held", Gauge, [],
+        "1 while this container has the lease of all schedulers, 0 while it stands by.", "a scheduler with a lease";
+    LEASE_EPOCH = "lease_epoch", Gauge, [],
+        "The number of the lease: each take-over raises it.", "a scheduler that has the lease";
+    GIT_REVISION = "git_revision_info", Gauge, ["revision"],
+        "1, with the commit whose DAGs are published in this container.", "a role with a repository, once one is published";
+    GIT_LAST_SUCCESS = "git_last_success_timestamp_seconds", Gauge, [],
+        "When a look at the repository succeeded last, since 1970.", "as the one before";
+    GIT_LAST_CHANGE = "git_last_change_timestamp_seconds", Gauge, [],
+        "When another commit was published last, since 1970; after a start of the process that follows it, its first success.", "as the one before";
+    GIT_BEHIND = "git_behind_seconds", Gauge, [],
+        "How long the repository has been known to have another commit than the published one; 0 when it has not.", "a role with a repository";
+    GIT_HELD = "git_held_seconds", Gauge, [],
+        "How long the published commit has been behind one that is here and waits for runs to end, or for other pods; 0 when none waits.", "a role with a repository";
+    GIT_FAILURES = "git_failures", Gauge, [],
+        "Looks at the repository that failed since the last one that succeeded.", "a role with a repository";
+    GIT_LOOKS = "git_looks_total", Counter, ["result"],
+        "Looks at the repository by their result: changed, same or failed.", "a role with a repository";
+    GIT_SIZE = "git_size_bytes", Gauge, [],
+        "Room that the repository and all its trees take.", "a role with a repository, once one is published";
     ORPHANS_REAPED = "orphans_reaped_total", Counter, [],
         "Processes of others that ended in this container and were reaped by its init; up to 5 s late.", "";
+    MEMORY_USED = "memory_used_bytes", Gauge, [],
+        "Memory of the container as the kernel counts it against the limit, page cache included.",
+        "where the container has a memory cgroup that can be read";
+    MEMORY_LIMIT = "memory_limit_bytes", Gauge, [],
+        "The lowest limit of the container's memory that can be seen from inside.", "as the one before, with a limit";
+    MEMORY_PEAK = "memory_peak_bytes", Gauge, [],
+        "The most memory that the container ever used.", "as memory_used_bytes; with cgroup v2 from Linux 5.19 on";
+    MEMORY = "memory_bytes", Gauge, ["kind"],
+        "What that memory is: anon of processes; file, the page cache, shared memory included; shared; kernel, slab \
+         included; slab; slab_reclaimable; swap. The kernel takes file but for shared, and slab_reclaimable, back before \
+         it kills.", "as memory_used_bytes; slab with cgroup v2 alone";
+    MEMORY_PRESSURE = "memory_pressure_seconds_total", Counter, ["processes"],
+        "Time in which some, or all (full), processes of the container waited for memory.",
+        "as memory_used_bytes, with cgroup v2 and a kernel with PSI";
+    OOM_KILLS = "oom_kills_total", Counter, ["victim"],
+        "Processes of this container that the kernel killed for want of memory: a task, the main process of a role, or \
+         another one.", "as memory_used_bytes";
+    LOG_FILES_REMOVED = "log_files_removed_total", Counter, ["reason"],
+        "Log files that were removed because of their age, or because there was too much.",
+        "where logs are groomed, after the first round of this container";
+    LOG_BYTES_REMOVED = "log_bytes_removed_total", Counter, [],
+        "What these files took.", "as the one before";
+    LOG_BYTES = "log_bytes", Gauge, [],
+        "What the log folders took after the last round.", "as the one before";
+    LOG_VOLUME_FREE = "log_volume_free_ratio", Gauge, [],
+        "The free part of the fullest volume of logs, of its bytes or of its files, whichever is less.",
+        "as the one before";
     DRAINING = "draining", Gauge, [],
         "1 from the first stop signal on.", "";
     DRAIN_SECONDS = "drain_seconds", Gauge, [],
@@ -93,7 +146,8 @@ metrics! {
     DRAIN_TASKS = "drain_tasks", Gauge, [],
         "Task instances that still run in this container.", "worker, while stopping and while the database answers";
     PROBE_RESULTS = "probe_results_total", Counter, ["probe", "result"],
-        "Checks made for /livez, /readyz, /startupz and for scrapes (liveness and readiness) by their result, up or down.", "";
+        "Checks made for /livez, /readyz, /startupz, for `probe` and for scrapes (liveness and readiness) by their \
+         result, up or down.", "";
     PROBE_DURATION = "probe_duration_seconds", Histogram, ["probe"],
         "How long these checks took.", "";
 }
@@ -125,7 +179,8 @@ impl Histogram {
 }
 
 impl Page {
-    /// Adds a value; those of one metric must come together. `labels` are the values in the order of the metric's names.
+    /// Adds a value; those of one metric must come together. `labels` are the values in the order of the metric's
+    /// names.
     pub fn add(&mut self, metric: &Metric, labels: &[&str], value: f64) {
         self.head(metric);
         self.line(metric, "", labels, None, value);
@@ -198,6 +253,12 @@ mod tests {
         for line in ["bucket{probe=\"liveness\",le=\"0.005\"} 1", "le=\"0.5\"} 2", "le=\"10\"} 2", "le=\"+Inf\"} 3"] {
             assert!(text.contains(&format!("{line}\n")), "{line}:\n{text}");
         }
-        assert!(text.ends_with("_sum{probe=\"liveness\"} 99.305\nkube_airflow_init_probe_duration_seconds_count{probe=\"liveness\"} 3\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "_sum{probe=\"liveness\"} \
+        99.305\nkube_airflow_init_probe_duration_seconds_count{probe=\"liveness\"} 3\n"
+            ),
+            "{text}"
+        );
     }
 }

@@ -8,17 +8,19 @@ mod child;
 mod lock;
 mod state;
 
-pub use child::Command;
+pub use crate::process::capture::Command;
+pub(crate) use child::secrets;
 pub(crate) use lock::{Attempt, Lock, release, take};
-pub use lock::{MIGRATION, OBJECTS, SPACE};
+pub use lock::{MIGRATION, OBJECTS, RESTARTS, SPACE};
 pub use state::State;
 
 pub use crate::airflow::revisions::Schema;
 use crate::airflow::version::Version;
-use crate::check::{ATTEMPT, Failure};
-use crate::database::Database;
+use crate::backoff::Backoff;
 use crate::exit::Code;
-use crate::pauses::Pauses;
+use crate::metadb::{Refusal, Session};
+use crate::service::database::Database;
+use crate::service::{ATTEMPT, Failure, Limit};
 use child::Ended;
 use std::io;
 use std::process::ExitStatus;
@@ -131,6 +133,12 @@ pub enum Error {
     },
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        refusal.failure.into()
+    }
+}
+
 impl Error {
     /// The exit status for it.
     pub fn code(&self) -> Code {
@@ -174,9 +182,9 @@ fn newer(table: &str, found: &str, head: &str, version: Version) -> String {
 ///
 /// # Errors
 /// The database cannot be asked.
-pub async fn look(database: &Database, needed: &Needed, limit: Duration) -> Result<State, Failure> {
+pub async fn look(database: &Database, needed: &Needed, limit: impl Into<Limit>) -> Result<State, Failure> {
     let mut reader = None;
-    let state = state::read(&mut reader, database, needed, Instant::now() + limit).await;
+    let state = state::read(&mut reader, database, needed, limit.into()).await;
     if let Some(reader) = reader {
         reader.close().await;
     }
@@ -203,12 +211,12 @@ pub async fn bring_to_head(
         return Ok(Outcome::Unchecked);
     }
     let start = Instant::now();
-    let mut wait = Wait { start, deadline, reason: String::new(), pauses: Pauses::default() };
+    let mut wait = Wait { start, deadline, reason: String::new(), backoff: Backoff::default() };
     let mut reader = None;
     let mut lock = None;
     let mut first = true;
     loop {
-        let state = match state::read(&mut reader, database, needed, limit()).await {
+        let state = match state::read(&mut reader, database, needed, wait.attempt()).await {
             Ok(state) => state,
             Err(failure) => {
                 wait.after(failure).await?;
@@ -230,7 +238,7 @@ pub async fn bring_to_head(
             wait.pause(format!("{state}; another container has to migrate")).await?;
             continue;
         }
-        let held = match lock::take(&mut lock, direct.unwrap_or(database), MIGRATION).await {
+        let held = match lock::take(&mut lock, direct.unwrap_or(database), MIGRATION, wait.attempt()).await {
             Ok(Attempt::Held(held)) => held,
             Ok(Attempt::Busy) => {
                 wait.pause(format!("{state}; another process is migrating")).await?;
@@ -243,8 +251,8 @@ pub async fn bring_to_head(
             Err(error) => return Err(error),
         };
         let again = match under_lock(held, &mut reader, database, needed, command).await {
-            Ok(Ok(outcome)) => return done(reader, lock, outcome).await,
-            Ok(Err(reason)) => wait.pause(reason).await,
+            Ok(Round::Done(outcome)) => return done(reader, lock, outcome).await,
+            Ok(Round::Later(reason)) => wait.pause(reason).await,
             Err(Error::Database(failure)) => wait.after(failure).await,
             Err(error) => Err(error),
         };
@@ -253,41 +261,46 @@ pub async fn bring_to_head(
     }
 }
 
-/// The one process at a time that gets here looks again, migrates, and looks again. The inner error is a reason to try
-/// later.
+/// What came of holding the lock once.
+enum Round {
+    /// The schema is complete.
+    Done(Outcome),
+    /// It is not, and may be later, for this reason.
+    Later(String),
+}
+
+/// The one process at a time that gets here looks again, migrates, and looks again.
 async fn under_lock(
     held: &mut Lock,
-    reader: &mut Option<state::Reader>,
+    reader: &mut Option<Session>,
     database: &Database,
     needed: &Needed,
     command: &Command,
-) -> Result<Result<Outcome, String>, Error> {
-    let before = state::read(reader, database, needed, limit()).await?;
+) -> Result<Round, Error> {
+    let before = state::read(reader, database, needed, ATTEMPT.into()).await?;
     match refusal(&before, needed) {
         Some(error) => return Err(error),
-        None if before == State::Complete => return Ok(Ok(Outcome::MigratedElsewhere)),
+        None if before == State::Complete => return Ok(Round::Done(Outcome::MigratedElsewhere)),
         None => {}
     }
     let orphan = "a migration whose supervisor is gone is still running";
     if held.has_orphan().await? {
-        return Ok(Err(orphan.into()));
+        return Ok(Round::Later(orphan.into()));
     }
     info!("migrating: {before}; wanted is {}", needed.heads());
-    match child::run(command, &secret(database), held).await? {
+    match child::run(command, &database.password(), held).await? {
         Ended::Success { seconds } => {
-            let after = state::read(reader, database, needed, limit()).await?;
+            let after = state::read(reader, database, needed, ATTEMPT.into()).await?;
             if after != State::Complete {
                 return Err(Error::NotComplete { state: after });
             }
             info!("migrated in {seconds:.1} s");
-            Ok(Ok(Outcome::Migrated))
+            Ok(Round::Done(Outcome::Migrated))
         }
-        Ended::LockLost => {
-            Ok(Err("the connection that held the migration lock broke; the migration was stopped".into()))
-        }
+        Ended::LockLost(why) => Ok(Round::Later(format!("{why}; the migration was stopped"))),
         // It took the lock between our look and the start.
         Ended::Failure { lines, .. } if lines.iter().any(|line| line.contains("lock timeout")) => {
-            Ok(Err(orphan.into()))
+            Ok(Round::Later(orphan.into()))
         }
         Ended::Failure { status, seconds, lines } => {
             warn!("the migration failed after {seconds:.1} s ({status}); its last lines:");
@@ -305,20 +318,12 @@ fn refusal(state: &State, needed: &Needed) -> Option<Error> {
     Some(Error::Newer { table, found, head, version: needed.version })
 }
 
-async fn done(reader: Option<state::Reader>, mut lock: Option<Lock>, outcome: Outcome) -> Result<Outcome, Error> {
+async fn done(reader: Option<Session>, mut lock: Option<Lock>, outcome: Outcome) -> Result<Outcome, Error> {
     lock::release(&mut lock).await;
     if let Some(reader) = reader {
         reader.close().await;
     }
     Ok(outcome)
-}
-
-/// The password, which may turn up in the output of the command.
-fn secret(database: &Database) -> secrecy::SecretString {
-    match database {
-        Database::Postgres(postgres) => postgres.password.clone().unwrap_or_default(),
-        Database::Sqlite(_) => secrecy::SecretString::default(),
-    }
 }
 
 impl Needed {
@@ -328,18 +333,26 @@ impl Needed {
     }
 }
 
+/// What the last look at the database may take at least, so that it can bring an answer.
+const SHORTEST: Duration = Duration::from_millis(500);
+
 /// The patience of one caller: a deadline, pauses, and one log line for each change of reason.
 struct Wait {
     start: Instant,
     deadline: Duration,
     reason: String,
-    pauses: Pauses,
+    backoff: Backoff,
 }
 
 impl Wait {
+    /// What one look at the database may take. The last one still gets time for an answer.
+    fn attempt(&self) -> Limit {
+        Limit::Both(ATTEMPT, (self.start + self.deadline).max(Instant::now() + SHORTEST))
+    }
+
     async fn pause(&mut self, reason: String) -> Result<(), Error> {
         let until = self.start + self.deadline;
-        let pause = self.pauses.next();
+        let pause = self.backoff.next();
         if Instant::now() + pause >= until {
             return Err(Error::Late { waited: self.deadline, reason });
         }
@@ -361,9 +374,4 @@ impl Wait {
             Ok(()) => Ok(()),
         }
     }
-}
-
-/// The limit of one conversation with the database.
-fn limit() -> Instant {
-    Instant::now() + ATTEMPT
 }

@@ -2,8 +2,8 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Everything but letters, digits, `-`, `.` and `_`. `~` and `$` are encoded too, because Airflow expands `~` and `$NAME`
-/// in every value that it reads.
+/// Everything but letters, digits, `-`, `.` and `_`. `~` and `$` are encoded too, because Airflow expands `~` and
+/// `$NAME` in every value that it reads.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
 /// `text` as a user name, password, virtual host or query value: nothing but `A-Za-z0-9-._%` comes out.
@@ -13,9 +13,9 @@ pub fn encode(text: &str) -> String {
 
 /// `text` as the database part of a `SQLAlchemy` URL.
 ///
-/// `SQLAlchemy` decodes this part only since 2.1; with 1.3 (Airflow 1.10), 1.4 (2.x) and 2.0 a `my%20db` is a database of
-/// exactly that name. So what all of them take literally stays literal, and only what would break the URL (`?`, `@`, a `%`
-/// before two hexadecimal digits, `$`, control characters, white space at the ends) is encoded.
+/// `SQLAlchemy` decodes this part only since 2.1; with 1.3 (Airflow 1.10), 1.4 (2.x) and 2.0 a `my%20db` is a database
+/// of exactly that name. So what all of them take literally stays literal, and only what would break the URL (`?`, `@`,
+/// a `%` before two hexadecimal digits, `$`, control characters, white space at the ends) is encoded.
 pub fn encode_database(text: &str) -> String {
     let bytes = text.as_bytes();
     let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);

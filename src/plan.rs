@@ -5,35 +5,33 @@ mod environment;
 mod objects;
 mod precedence;
 mod render;
+mod resolved;
 mod shared;
 mod show;
+mod steps;
 
-pub use environment::{Key, Setting, Users, Value};
+pub use crate::airflow::table::Key;
+pub use endpoints::reader;
+pub use environment::{NOBODY, Setting, Users, Value};
 pub use precedence::PRECEDENCE;
 pub use render::{DERIVED, Error as RenderError, Rendered, render};
+pub use resolved::{Folders, Resolved};
 pub use shared::Shared;
 pub use show::{json, text};
+pub use steps::Step;
 
+use crate::airflow::executor::Executors;
+use crate::airflow::facts;
 use crate::airflow::installed::Installed;
-use crate::airflow::options::{self, Opt};
 use crate::airflow::role::Role;
-use crate::airflow::table::{self, Need, Scope, Spec, Treatment, Unsupported};
-use crate::airflow::version::Line;
-use crate::broker::Broker;
-use crate::config::{Config, Source, Told};
-use crate::database::Database;
+use crate::airflow::table::{self, Spec, Tasks, Unsupported};
+use crate::airflow::version;
+use crate::config::Source;
 use crate::env::Vars;
-use crate::migrate::Mode;
-use crate::objects::Declared;
-use crate::settings::Settings;
 use crate::settings::problem::{Problem, Problems};
-use crate::status;
-use crate::supervisor::state::{Again, Help, Policy};
-use secrecy::ExposeSecret;
+use crate::settings::{Settings, foreign};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
 
 /// What the prepare stage is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,15 +58,7 @@ pub enum Goal {
     },
     /// Make the keys of this container the ones that all pods must have.
     AcceptKeys,
-}
-
-/// What a plan is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// To carry it out, or to show what would be done.
-    Start,
-    /// To know the services and options of a role that runs already. What only a start reads is left alone: a file that
-    /// somebody broke since then is no affair of a role that does well.
+    /// Look at everything, and do nothing.
     Look,
 }
 
@@ -82,11 +72,23 @@ pub enum Endpoint<T> {
 }
 
 impl Goal {
-    /// Whether the keys that pods share must be there.
-    fn needs_keys(&self) -> bool {
+    /// The keys that must be there under these executors; `spec` is the row of the role.
+    fn keys(&self, spec: Option<&Spec>, executors: &Executors) -> Vec<Key> {
+        match (self, spec) {
+            _ if self.is_question() => Vec::new(),
+            (_, Some(spec)) => spec.keys(executors),
+            (Self::AcceptKeys | Self::Look, None) => Key::ALL.to_vec(),
+            (Self::Sync { .. }, None) => vec![Key::Fernet],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether Airflow runs in the end, or its database is looked at: then that one must be known. Any other command
+    /// may do without, such as the task of an executor that makes pods.
+    fn is_of_airflow(&self) -> bool {
         match self {
-            Self::Role { role, .. } => *role != Role::Flower && !self.is_question(),
-            goal => matches!(goal, Self::AcceptKeys | Self::Sync { .. }),
+            Self::Command(argv) => argv.first().is_some_and(|word| word == "airflow"),
+            goal => *goal != Self::Wait,
         }
     }
 
@@ -96,59 +98,15 @@ impl Goal {
     }
 }
 
-/// The whole plan.
+/// What is done to reach a goal.
 #[derive(Debug)]
 pub struct Plan {
     /// What for.
     pub goal: Goal,
-    /// The Airflow that will run.
-    pub installed: Installed,
-    /// The configuration file, when a template makes it.
-    pub rendered: Option<Rendered>,
-    /// Airflow's configuration file.
-    pub config: PathBuf,
-    /// Airflow's folder.
-    pub home: PathBuf,
-    /// Environment variables that are set for Airflow.
-    pub environment: Vec<Setting>,
-    /// Environment variables that are taken away.
-    pub removed: Vec<OsString>,
-    /// The database, when it is needed; see [`Plan::in_schema`].
-    pub database: Option<Endpoint<Database>>,
-    /// The schema of its tables, when it was told.
-    pub schema: Option<String>,
-    /// The database server behind a pooler.
-    pub direct: Option<(String, u16)>,
-    /// The broker, when it is needed; several for failover.
-    pub broker: Option<Endpoint<Vec<Broker>>>,
-    /// Packages to install first.
-    pub packages: Vec<String>,
-    /// Whether services and schema are looked at.
-    pub checked: bool,
-    /// How long to wait for them.
-    pub wait_timeout: Duration,
-    /// Who brings the schema up to date; `None` when the goal does not need it.
-    pub migrate: Option<Mode>,
-    /// How long that may take.
-    pub migrate_timeout: Duration,
-    /// The keys that are to be the same on all pods, when the goal uses them.
-    pub shared: Vec<Shared>,
-    /// Classes of further database managers.
-    pub managers: Vec<String>,
-    /// The password file of the simple auth manager, where nobody chose another way to log in.
-    pub login: Option<PathBuf>,
-    /// Options that probes look at, as Airflow will read them: section, key, value.
-    pub probed: Vec<(&'static str, &'static str, String)>,
-    /// Port of the UI, and its path: empty, or `/` and something.
-    pub web: (String, String),
-    /// The users that the UI is to have.
-    pub users: Option<Users>,
-    /// The connections, variables and pools that are to be, when this goal sees to them.
-    pub objects: Option<Declared>,
-    /// What is executed in the end.
-    pub argv: Vec<OsString>,
-    /// How signals reach it.
-    pub policy: Option<Policy>,
+    /// What Airflow will read.
+    pub resolved: Resolved,
+    /// What is done, in this order.
+    pub steps: Vec<Step>,
     /// Things to know that are no error.
     pub notes: Vec<String>,
 }
@@ -167,180 +125,110 @@ pub enum Error {
     Render(#[from] RenderError),
 }
 
-/// Makes the plan. Reads the template, airflow.cfg and files with secrets; writes nothing. `known` are the problems of
-/// the settings: the plan looks for more, as far as that makes sense, so that all can be told at once.
+/// Finds out what Airflow will read, and nothing more. Writes nothing. `known` are the problems of the settings.
+///
+/// # Errors
+/// All problems of the settings at once, or the template's, or a role that the line does not have.
+pub fn resolve(
+    goal: &Goal,
+    settings: &Settings,
+    known: Vec<Problem>,
+    vars: &dyn Vars,
+    installed: Installed,
+) -> Result<Resolved, Error> {
+    let draft = resolved::draft(goal, settings, &known, vars, installed)?;
+    if !known.is_empty() || !draft.problems.is_empty() {
+        return Err(Problems(all(known, draft.problems)).into());
+    }
+    Ok(draft.resolved)
+}
+
+/// What was found out in spite of problems, these, and things to know.
+pub type Examined = (Resolved, Vec<Problem>, Vec<String>);
+
+/// The same as [`resolve`], for somebody who wants to know as much as possible: what is wrong is told beside it.
+///
+/// # Errors
+/// Nothing can be known: there is no home, or the template is wrong, or the line does not have the role.
+pub fn examine(
+    goal: &Goal,
+    settings: &Settings,
+    known: Vec<Problem>,
+    vars: &dyn Vars,
+    installed: Installed,
+) -> Result<Examined, Error> {
+    let draft = resolved::draft(goal, settings, &known, vars, installed)?;
+    let mut notes = foreign::notes(vars, draft.resolved.installed.version);
+    notes.extend(draft.notes);
+    Ok((draft.resolved, all(known, draft.problems), notes))
+}
+
+/// Makes the plan of a start. Reads the files with connections besides; writes nothing. `known` are the problems of the
+/// settings: more are looked for, so that all can be told at once.
 ///
 /// # Errors
 /// All problems of the settings at once, or the template's, or a role that the line does not have.
 pub fn make(
     goal: Goal,
-    purpose: Purpose,
     settings: &Settings,
     known: Vec<Problem>,
     vars: &dyn Vars,
     installed: Installed,
 ) -> Result<Plan, Error> {
-    let spec = match &goal {
-        Goal::Role { role, .. } => Some(table::spec(*role, installed.version)?),
-        _ => None,
-    };
-    // Without a home there are no paths, and without a value of each variable no template.
-    if !known.is_empty() && (settings.home.as_os_str().is_empty() || settings.template.is_some()) {
-        return Err(Problems(known).into());
+    let mut draft = resolved::draft(&goal, settings, &known, vars, installed)?;
+    let (spec, resolved) = (draft.spec, &draft.resolved);
+    let reachable = resolved.database.is_some();
+    let problems = &mut draft.problems;
+    let declared =
+        goal.declares(spec).then(|| objects::read(&goal, settings, vars, &resolved.installed, reachable, problems));
+    if !known.is_empty() || !draft.problems.is_empty() {
+        return Err(Problems(all(known, draft.problems)).into());
     }
-    let rendered =
-        settings.template.as_deref().map(|from| render(from, &settings.config, settings, vars)).transpose()?;
-    let (file, built) = render::configuration(rendered.as_ref(), &settings.config)?;
-    let config = Config::new(vars, file, built, installed.version);
-    let mut problems = Vec::new();
-    let mut notes = settings.notes.clone();
-    let made = environment::make(&goal, spec, settings, vars, &config, &installed, &mut problems);
-    let needs: &[Need] = match spec.or_else(|| beside(&goal, vars, &installed)) {
-        _ if goal.is_question() => &[],
-        _ if matches!(goal, Goal::AcceptKeys | Goal::Sync { dry_run: true }) => &[Need::Database],
-        _ if matches!(goal, Goal::Migrate | Goal::Sync { dry_run: false }) => &[Need::Database, Need::Schema],
-        Some(spec) => spec.needs,
-        None => &[Need::Database, Need::Schema, Need::Broker],
-    };
-    let mut endpoints = endpoints::Endpoints {
-        config: &config,
-        installed: &installed,
-        made: &made,
-        problems: &mut problems,
-        notes: &mut notes,
-    };
-    let database = needs.contains(&Need::Database).then(|| endpoints.database()).flatten();
-    let schema = database.as_ref().and_then(|_| endpoints.schema());
-    let celery = made.executor.contains("Celery");
-    let broker = (celery && needs.contains(&Need::Broker)).then(|| endpoints.broker()).flatten();
-    let managers = config.plain(&options::EXTERNAL_DB_MANAGERS).ok().flatten().unwrap_or_default();
-    let passwords = config.plain(&options::SIMPLE_AUTH_PASSWORDS).ok().flatten();
-    let own_login = [&options::AUTH_MANAGER, &options::SIMPLE_AUTH_USERS, &options::SIMPLE_AUTH_ALL_ADMINS];
-    let default_login = own_login.iter().all(|opt| matches!(config.told(opt), Ok(None)));
-    let probed = probed(&made, &config);
-    let shared = if goal.needs_keys() { made.shared(&config, &mut problems) } else { Vec::new() };
-    let declares = purpose == Purpose::Start && goal.declares();
-    let objects = declares.then(|| objects::read(&goal, settings, vars, &installed, database.is_some(), &mut problems));
-    if !known.is_empty() || !problems.is_empty() {
-        return Err(Problems(all(known, problems)).into());
+    let version = draft.resolved.installed.version;
+    // Only here: a probe that asks what Airflow reads has no use for it.
+    let mut notes = foreign::notes(vars, version);
+    notes.append(&mut draft.notes);
+    if !version::RUN.contains(&version) {
+        notes.push(format!("Airflow {version}: {}", version::standing(version)));
     }
-    let (tested, line) = (installed.version.line().tested(), installed.version.line());
-    if tested != installed.version {
-        notes.push(format!("Airflow {} is served like {tested}, the tested release of line {line}", installed.version));
-    }
-    let migrated = needs.contains(&Need::Schema) && database.is_some() && goal != Goal::Wait;
-    let migrate = migrated.then_some(match (&goal, settings.migrate) {
-        // The verb is an order.
-        (Goal::Migrate, _) => Mode::Auto,
-        (_, asked) => asked,
-    });
-    let kept = default_login && made.users.is_none() && made.embedded;
-    let login = (kept && installed.version.line() >= Line::V3).then(|| {
-        passwords.map_or_else(|| settings.home.join("simple_auth_manager_passwords.json.generated"), PathBuf::from)
-    });
-    Ok(Plan {
-        argv: argv(&goal, spec, &installed),
-        checked: !settings.unchecked || !matches!(goal, Goal::Role { .. } | Goal::Command(_)),
-        packages: settings.packages.clone(),
-        policy: spec.map(|spec| policy(spec, settings.grace)),
-        goal,
-        rendered,
-        config: settings.config.clone(),
-        home: settings.home.clone(),
-        environment: made.settings,
-        removed: made.removed,
-        database,
-        schema,
-        direct: settings.direct.clone(),
-        broker,
-        wait_timeout: settings.wait_timeout,
-        migrate,
-        migrate_timeout: settings.migrate_timeout,
-        shared,
-        managers: managers.split(',').map(str::trim).filter(|class| !class.is_empty()).map(str::to_owned).collect(),
-        probed,
-        login: match &made.users {
-            Some(Users::Kept(path)) => Some(path.clone()),
-            _ => login,
-        },
-        web: made.web,
-        users: made.users,
-        objects: objects.flatten(),
-        notes,
-        installed,
-    })
-}
-
-/// The role in whose container a command is run by hand. What it does not need is not waited for: policies may keep the pod
-/// from it.
-fn beside(goal: &Goal, vars: &dyn Vars, installed: &Installed) -> Option<&'static Spec> {
-    let status = matches!(goal, Goal::Command(_) | Goal::Wait).then(|| status::read(vars)).flatten()?;
-    table::spec(status.role, installed.version).ok()
-}
-
-/// What Airflow will read for the options that probes look at. A value that cannot be read is not theirs to report.
-fn probed(made: &environment::Made, config: &Config<'_>) -> Vec<(&'static str, &'static str, String)> {
-    let value = |opt: &Opt| match made.told(config, opt, &mut Vec::new()) {
-        Some(Told::Value(value, _)) => Some(value.expose_secret().to_owned()),
-        _ => None,
-    };
-    let version = made.version();
-    let one = |opt: &&Opt| opt.home(version).zip(value(opt)).map(|((section, key), value)| (section, key, value));
-    options::PROBED.iter().filter_map(one).collect()
-}
-
-impl Plan {
-    /// The database as it is to be asked. Airflow sets the search path of its own connections; ours must look at the same
-    /// tables.
-    pub fn in_schema(&self, mut database: Database) -> Database {
-        if let (Database::Postgres(server), Some(schema)) = (&mut database, &self.schema) {
-            server.parameters.push(("options".to_owned(), format!("-csearch_path={schema}")));
-        }
-        database
-    }
-
-    /// One of the options that probes look at.
-    pub fn probed(&self, opt: &Opt) -> Option<&str> {
-        let (section, key) = opt.home(self.installed.version)?;
-        let found = self.probed.iter().find(|(one, other, _)| (*one, *other) == (section, key));
-        found.map(|(_, _, value)| value.trim()).filter(|value| !value.is_empty())
-    }
-}
-
-/// The policy of a role's row, with the grace period that was asked for.
-pub fn policy(spec: &Spec, grace: Option<Duration>) -> Policy {
-    Policy {
-        // A role's helpers must not hear a signal that only its main process understands.
-        others: Scope::Leader,
-        signals: spec.signals,
-        ladder: spec.ladder.to_vec(),
-        again: Again::Escalate,
-        help: if spec.role == Role::Worker { Help::Along } else { Help::Never },
-        ..Policy::plain(spec.stop, grace.or(spec.grace.map(Duration::from_secs)))
-    }
-}
-
-/// The policy before the role runs: everything that is there is to end, and nothing needs long for it.
-pub fn policy_of_preparation() -> Policy {
-    Policy {
-        signals: [Treatment::Drop; 3],
-        again: Again::Escalate,
-        ..Policy::plain(Scope::Group, Some(Duration::from_secs(25)))
-    }
+    notes.extend(spec.filter(|spec| spec.drains).and_then(|_| twice(&draft.resolved, settings)));
+    let argv = argv(&goal, spec, &draft.resolved.installed);
+    let policy = spec.map(|spec| table::policy(spec, settings.grace));
+    let discreet = spec.is_some_and(|spec| spec.tasks == Tasks::One);
+    let execute = (!argv.is_empty()).then_some(Step::Execute { argv, policy, discreet });
+    let steps = steps::steps(&goal, &draft, settings, declared.flatten(), execute, &mut notes);
+    Ok(Plan { goal, resolved: draft.resolved, steps, notes })
 }
 
 fn argv(goal: &Goal, spec: Option<&Spec>, installed: &Installed) -> Vec<OsString> {
+    let whole = spec.is_some_and(|spec| spec.tasks == Tasks::One);
     match goal {
+        Goal::Role { words, .. } if whole => command(words, installed),
         Goal::Role { words, .. } => {
             let fixed = spec.map_or(&[] as &[&str], |spec| spec.argv).iter().map(OsString::from);
             [installed.script.clone().into_os_string()].into_iter().chain(fixed).chain(words.iter().cloned()).collect()
         }
-        Goal::Command(argv) if argv.first().is_some_and(|word| word == "airflow") => {
-            [installed.script.clone().into_os_string()].into_iter().chain(argv.iter().skip(1).cloned()).collect()
-        }
-        Goal::Command(argv) => argv.clone(),
+        Goal::Command(argv) => command(argv, installed),
         _ => Vec::new(),
     }
+}
+
+fn command(argv: &[OsString], installed: &Installed) -> Vec<OsString> {
+    let airflow = argv.first().is_some_and(|word| word == "airflow");
+    let program = airflow.then(|| installed.script.clone().into_os_string());
+    program.into_iter().chain(argv.iter().skip(usize::from(airflow)).cloned()).collect()
+}
+
+/// A worker on a Redis that may still be at a task when the Redis gives it to another one.
+fn twice(resolved: &Resolved, settings: &Settings) -> Option<String> {
+    let Some(Endpoint::Known(brokers)) = &resolved.broker else { return None };
+    let told = brokers.iter().find_map(|broker| broker.redis())?.options.visibility;
+    let seconds = told.unwrap_or(*facts::VISIBILITY.at(resolved.installed.version));
+    let grace = settings.grace.filter(|grace| grace.as_secs_f64() > seconds)?.as_secs();
+    Some(format!(
+        "[celery_broker_transport_options] visibility_timeout, {seconds} s, is shorter than the grace period of {grace} s: a \
+         task that takes longer is given to another worker while this one drains, and runs twice"
+    ))
 }
 
 /// All problems once; what only follows from a variable that is wrong already is left out.

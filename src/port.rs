@@ -1,13 +1,16 @@
-//! The optional HTTP port: probes and metrics of this container, served by a process that PID 1 starts for it and starts
-//! again when it ends. Nothing depends on it.
+//! The optional HTTP port: probes and metrics of this container, served by a process that PID 1 starts for it and
+//! starts again when it ends. Nothing depends on it.
 
 mod checks;
 mod scrape;
 
+use crate::backoff::Backoff;
 use crate::env::Vars;
 use crate::exit::Code;
-use crate::pauses::Pauses;
-use crate::probe::Kind;
+use crate::git::{hook, role, wanted};
+use crate::probe::{Kind, by_port};
+use crate::process::parent::Parent;
+use crate::process::report::Message;
 use crate::settings::http::{self, Listen};
 use crate::words::reason;
 use checks::Checks;
@@ -19,21 +22,23 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-/// How many connections are served at once; more wait in the kernel.
+/// How many connections are served at once. One more, and the oldest that has not said what it wants makes room.
 const CONNECTIONS: usize = 64;
 /// How long a client may take to say what it wants.
-const HEAD: Duration = Duration::from_secs(5);
+const HEAD: Duration = Duration::from_secs(2);
 /// How long a connection may take in all.
 const LONGEST: Duration = Duration::from_secs(20);
 /// How much a client may say.
@@ -45,19 +50,15 @@ const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PAGES: &str = "/livez, /readyz, /startupz (each also with ?format=json) and /metrics\n";
 
-/// Serves until the process that started us, whose number is the second word, ends us or is gone.
-pub fn main(words: &[OsString], vars: &dyn Vars) -> u8 {
-    let init = words.get(1).and_then(|word| word.to_str()).and_then(|word| word.parse::<i32>().ok());
-    let parent = || rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
-    if init.is_none() || init != parent() {
-        error!("this is for kube-airflow-init itself; set KUBE_AIRFLOW_HTTP on a role, see --help");
-        return Code::Usage.number();
-    }
-    // An init that was killed cannot end us, unless it was PID 1.
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
-    if init != parent() {
-        return Code::Success.number();
-    }
+/// What is served.
+struct Port {
+    checks: Checks,
+    /// The file with the secret of webhooks, and the root of the repository: each makes its next look come now.
+    hook: Option<(PathBuf, PathBuf)>,
+}
+
+/// Serves until the process that started us ends us or is gone.
+pub fn main(vars: &dyn Vars, parent: &Parent) -> u8 {
     let Ok(Some(listen)) = http::read(vars) else {
         // The prepare stage says what is wrong, and with its end ours comes.
         loop {
@@ -70,14 +71,19 @@ pub fn main(words: &[OsString], vars: &dyn Vars) -> u8 {
     runtime.block_on(async {
         let listener = bind(listen).await;
         info!("probes and metrics are served on {listen}");
-        serve(&listener, &Arc::new(Checks::new(vars.all()))).await;
+        parent.tell(&Message::Ready);
+        let port = Port { checks: Checks::start(vars.all()), hook: role::hook(vars) };
+        if let Some(listener) = by_port::listen(vars) {
+            tokio::spawn(probes(listener, port.checks.clone()));
+        }
+        serve(&listener, &Arc::new(port)).await;
     });
     Code::Success.number()
 }
 
 /// Tries until it works, and says once why it does not.
 async fn bind(listen: Listen) -> TcpListener {
-    let mut pauses = Pauses::default();
+    let mut pauses = Backoff::default();
     let mut told = None;
     loop {
         let error = match bind_once(listen).await {
@@ -111,28 +117,60 @@ async fn bind_once(listen: Listen) -> io::Result<TcpListener> {
     }
 }
 
-async fn serve(listener: &TcpListener, checks: &Arc<Checks>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let checks = Arc::clone(checks);
-                tokio::spawn(async move {
-                    converse(stream, checks).await;
-                    drop(place);
-                });
-            }
+/// A connection.
+struct Client {
+    task: AbortHandle,
+    /// It has said what it wants.
+    asked: Arc<AtomicBool>,
+}
+
+async fn serve(listener: &TcpListener, port: &Arc<Port>) {
+    let mut clients: VecDeque<Client> = VecDeque::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, or a client that went away.
-            Err(_) => sleep(Duration::from_millis(100)).await,
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        clients.retain(|client| !client.task.is_finished());
+        if clients.len() >= CONNECTIONS {
+            // Idle clients must not keep a probe waiting.
+            let silent = clients.iter().position(|client| !client.asked.load(Ordering::Relaxed));
+            if let Some(client) = clients.remove(silent.unwrap_or_default()) {
+                client.task.abort();
+            }
         }
+        let asked = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(converse(stream, Arc::clone(port), Arc::clone(&asked))).abort_handle();
+        clients.push_back(Client { task, asked });
+        // It reads what is there already, before the next one could take its place.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Answers the probes of this container, which come one by one.
+async fn probes(listener: UnixListener, checks: Checks) {
+    let settings = by_port::settings(&*checks.vars);
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else {
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let checks = checks.clone();
+        tokio::spawn(async move {
+            if let Some(kind) = by_port::question(&mut stream, settings).await {
+                by_port::reply(&mut stream, &checks.verdict(kind).await).await;
+            }
+        });
     }
 }
 
 /// One request, one answer: probes and scrapes are rare, and an open connection would hold a place.
-async fn converse(stream: TcpStream, checks: Arc<Checks>) {
+async fn converse(stream: TcpStream, port: Arc<Port>, asked: Arc<AtomicBool>) {
     let service = service_fn(move |request| {
-        let checks = Arc::clone(&checks);
-        async move { Ok::<_, Infallible>(answer(&request, &checks).await) }
+        asked.store(true, Ordering::Relaxed);
+        let port = Arc::clone(&port);
+        async move { Ok::<_, Infallible>(answer(request, &port).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(false).max_buf_size(LARGEST_HEAD);
@@ -140,12 +178,14 @@ async fn converse(stream: TcpStream, checks: Arc<Checks>) {
     let _ = timeout(LONGEST, http.serve_connection(TokioIo::new(stream), service)).await;
 }
 
-async fn answer(request: &Request<Incoming>, checks: &Arc<Checks>) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, port: &Port) -> Response<Full<Bytes>> {
+    let checks = &port.checks;
     let kind = match request.uri().path() {
         "/livez" => Some(Kind::Liveness),
         "/readyz" => Some(Kind::Readiness),
         "/startupz" => Some(Kind::Startup),
         "/metrics" => None,
+        hook::PATH => return push(request, port).await,
         _ => return response(StatusCode::NOT_FOUND, TEXT, format!("not found; there are {PAGES}")),
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -164,10 +204,26 @@ async fn answer(request: &Request<Incoming>, checks: &Arc<Checks>) -> Response<F
     let verdict = checks.verdict(kind).await;
     let status = if verdict.up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if format == "json" {
-        let about = json!({ "probe": checks::name(kind), "up": verdict.up, "reason": verdict.reason });
+        let about = json!({ "probe": checks::name(kind), "up": verdict.up, "reason": verdict.public() });
         return response(status, JSON, format!("{about}\n"));
     }
-    response(status, TEXT, format!("{verdict}\n"))
+    let word = if verdict.up { "up" } else { "down" };
+    response(status, TEXT, format!("{word}: {}\n", verdict.public()))
+}
+
+/// Somebody says that something was pushed.
+async fn push(request: Request<Incoming>, port: &Port) -> Response<Full<Bytes>> {
+    let Some((secret, root)) = &port.hook else {
+        let off = "webhooks are off here: GITSYNC_HOOK_SECRET_FILE is not set, or there is no repository\n";
+        return response(StatusCode::NOT_FOUND, TEXT, off.to_owned());
+    };
+    let mut heard = Ok(());
+    let (status, said) = hook::answer(request, secret, || heard = wanted::look_now(root)).await;
+    match heard {
+        Ok(()) => response(status, TEXT, said.to_owned()),
+        // It is starting, and looks by itself then.
+        Err(_) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "nobody follows the repository now\n".to_owned()),
+    }
 }
 
 fn response(status: StatusCode, form: &'static str, body: String) -> Response<Full<Bytes>> {

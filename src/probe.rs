@@ -5,62 +5,50 @@
 //! database or the broker is neither the role's fault nor cured by its death, so liveness stays up with the reason.
 
 mod ask;
-pub mod figures;
-mod hunger;
-mod memory;
-mod subject;
+pub mod by_port;
+mod heartbeat;
+mod kept;
+mod known;
+pub mod samples;
+mod stalled;
+mod state;
+mod target;
+mod verdict;
 
 use crate::airflow::role::Role;
 use crate::airflow::table;
 pub use crate::cli::Kind;
 use crate::env::Vars;
-use crate::prepare;
-use crate::status::{self, Child, Phase, Status};
+use crate::load;
+use crate::status::{self, Child, Lease, Phase, Repository, Status};
 use crate::words::now;
-use memory::Memory;
+pub use heartbeat::run as heartbeat;
+pub use kept::Kept;
+use state::ProbeState;
+use std::fmt::Write as _;
 use std::time::Duration;
-use subject::Subject;
+use target::ProbeTarget;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+pub use verdict::{Cause, Verdict};
 
-/// The answer: up or down, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Exit code 0.
-    pub up: bool,
-    /// One line, without secrets.
-    pub reason: String,
-}
-
-impl Verdict {
-    /// There is none within `timeout`.
-    pub fn late(timeout: Duration) -> Self {
-        Self { up: false, reason: format!("no verdict within {:.1} s", timeout.as_secs_f64()) }
-    }
-}
-
-impl std::fmt::Display for Verdict {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.up { "up: " } else { "down: " })?;
-        f.write_str(&self.reason)
-    }
-}
-
-/// What asking a running role gave.
+/// What asking a running role gave: what anybody may know of it, and the whole reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// It works.
-    Well(String),
+    Healthy(Cause, String),
     /// It does not, and a service that it needs may be to blame.
-    Sick(String),
+    Unhealthy(Cause, String),
     /// It does not, whatever the services do.
-    Broken(String),
+    Failed(Cause, String),
     /// It cannot be known, or cannot be helped: a service does not answer.
-    Outage(String),
+    DependencyDown(Cause, String),
+    /// There was no way to ask.
+    NotAsked(String),
 }
 
-/// How long a role may take from its execution to its first healthy answer before liveness fails. On two loaded cores an
-/// api-server has been seen to take three minutes.
+/// How long a role may take from its execution to its first healthy answer before liveness fails. On two loaded cores
+/// an api-server has been seen to take three minutes.
 const SLOW_START: Duration = Duration::from_mins(10);
 /// How long after an outage a role may still be unwell: it reconnects with pauses of its own.
 const RECOVERY: Duration = Duration::from_mins(1);
@@ -69,43 +57,70 @@ const SHARE: f64 = 0.6;
 
 /// Asks, and answers within `timeout`.
 pub fn run(kind: Kind, role: Option<Role>, timeout: Duration, vars: &dyn Vars) -> Verdict {
+    run_with(None, kind, role, timeout, vars)
+}
+
+/// The same, where connections are kept.
+pub fn run_with(kept: Option<&Kept>, kind: Kind, role: Option<Role>, timeout: Duration, vars: &dyn Vars) -> Verdict {
     let start = Instant::now();
-    let verdict = |up, reason: String| Verdict { up, reason };
+    let verdict = Verdict::new;
     let status = status::read(vars);
     let Some(role) = role.or(status.as_ref().map(|status| status.role)) else {
-        return verdict(false, "no role runs here, or its status cannot be read: name the role".to_owned());
+        return verdict(
+            false,
+            Cause::NoRole,
+            "no role runs here, or its status cannot be read: name the role".to_owned(),
+        );
     };
     if let Some(Status { stopping: Some(since), .. }) = status {
-        return verdict(kind == Kind::Liveness, format!("{role} is stopping {}", since_when(since)));
+        let reason = format!("{role} is stopping {}", since_when(since));
+        return verdict(kind == Kind::Liveness, Cause::Stopping, reason);
     }
     let children = match children(role, status.as_ref(), vars) {
         Ok(children) => children,
-        Err(reason) => return verdict(false, reason),
+        Err(reason) => return verdict(false, Cause::NoRole, reason),
     };
     let standalone = status.as_ref().is_some_and(|status| status.role == Role::Standalone);
-    let words = status.as_ref().map(subject::words).unwrap_or_default();
+    let words = status.as_ref().map(|status| status.words.clone()).unwrap_or_default();
     let mut verdicts = Vec::new();
-    let mut subjects = Vec::new();
+    let mut targets = Vec::new();
     for child in children {
         match before_asking(kind, &child) {
             Some(known) => verdicts.push((child.role, known)),
-            None => match Subject::new(&child, words.clone(), standalone, vars) {
-                Ok(subject) => subjects.push(subject),
+            None => match ProbeTarget::new(&child, words.clone(), standalone, vars) {
+                Ok(target) => targets.push(target.with(kept)),
                 // Its own settings worked when it was started: what is wrong now is not healed by starting it again.
-                Err((role, reason)) => verdicts.push((role, verdict(kind == Kind::Liveness, reason))),
+                Err((role, reason)) => verdicts.push((role, verdict(kind == Kind::Liveness, Cause::Settings, reason))),
             },
         }
     }
-    if !subjects.is_empty() {
+    if !targets.is_empty() {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-            return verdict(kind == Kind::Liveness, "the system gives no descriptors for a question".to_owned());
+            let reason = "the system gives no descriptors for a question".to_owned();
+            return verdict(kind == Kind::Liveness, Cause::NoLook, reason);
         };
         let limits = Limits { asked: start + timeout.mul_f64(SHARE), all: start + timeout.mul_f64(0.95) };
-        verdicts.extend(runtime.block_on(all(kind, subjects, limits)));
+        verdicts.extend(runtime.block_on(all(kind, targets, limits)));
         // A name server that does not answer must not hold the end up.
         runtime.shutdown_background();
     }
-    together(verdicts)
+    let mut verdict = together(verdicts);
+    if let Some(Lease { epoch: Some(epoch), .. }) = Lease::read(vars) {
+        verdict.reason.push_str("; it has the lease, epoch ");
+        verdict.reason.push_str(&epoch.to_string());
+    }
+    if let Some(repository) = Repository::read(vars)
+        && let Some(revision) = repository.revision
+    {
+        verdict.reason.push_str("; the DAGs are those of commit ");
+        verdict.reason.push_str(&revision);
+        if let Some(held) = repository.held {
+            let seconds = (crate::words::now() - held.since).max(0.0);
+            // Writing to a string cannot fail.
+            let _ = write!(verdict.reason, "; {} has waited for {seconds:.0} s: {}", held.revision, held.why);
+        }
+    }
+    verdict
 }
 
 /// Until when to ask the role itself, and until when to ask at all.
@@ -123,7 +138,7 @@ fn children(role: Role, status: Option<&Status>, vars: &dyn Vars) -> Result<Vec<
         if role != Role::Standalone {
             return Ok(vec![unknown(role)]);
         }
-        let installed = prepare::installed(vars, None).map_err(|_| "there is no Airflow here".to_owned())?;
+        let installed = load::installed(vars, None).map_err(|_| "there is no Airflow here".to_owned())?;
         return Ok(table::standalone(installed.version).iter().map(|role| unknown(*role)).collect());
     };
     let wanted = |child: &&Child| role == status.role || child.role == role;
@@ -137,10 +152,14 @@ fn children(role: Role, status: Option<&Status>, vars: &dyn Vars) -> Result<Vec<
 /// The verdict, where the phase or the kernel already knows it.
 fn before_asking(kind: Kind, child: &Child) -> Option<Verdict> {
     let Child { role, phase, since, .. } = child;
+    // A standby has everything that it needs, and takes over at once: whether that is still so is asked.
+    if *phase == Phase::Standby && kind != Kind::Liveness {
+        return None;
+    }
     if *phase != Phase::Running {
         // Each of these has a deadline of its own, or ends the container by itself.
         let reason = format!("{role} is {} {}", phase.name(), since_when(*since));
-        return Some(Verdict { up: kind == Kind::Liveness, reason });
+        return Some(Verdict::new(kind == Kind::Liveness, Cause::Phase(*phase), reason));
     }
     let main = child.main?;
     let wrong = match main.state() {
@@ -149,61 +168,80 @@ fn before_asking(kind: Kind, child: &Child) -> Option<Verdict> {
         Some('T') => "is stopped (SIGSTOP)",
         Some(_) => return None,
     };
-    Some(Verdict { up: false, reason: format!("the main process {} of {role} {wrong}", main.pid) })
+    let reason = format!("the main process {} of {role} {wrong}", main.pid);
+    Some(Verdict::new(false, Cause::NoProcess, reason))
 }
 
-async fn all(kind: Kind, subjects: Vec<Subject>, limits: Limits) -> Vec<(Role, Verdict)> {
+async fn all(kind: Kind, targets: Vec<ProbeTarget>, limits: Limits) -> Vec<(Role, Verdict)> {
     let mut questions = JoinSet::new();
-    for subject in subjects {
-        questions.spawn(async move { (subject.role, one(kind, &subject, limits).await) });
+    for target in targets {
+        questions.spawn(async move { (target.role, one(kind, &target, limits).await) });
     }
     let mut verdicts = Vec::new();
     while let Some(ended) = questions.join_next().await {
-        // A question that panicked is a defect, and no reason to restart anything.
+        // A panic has ended this process by now.
         verdicts.extend(ended.ok());
     }
     verdicts
 }
 
-async fn one(kind: Kind, subject: &Subject, limits: Limits) -> Verdict {
-    let mut memory = Memory::load(subject);
-    let mut answer = ask::ask(kind, subject, &mut memory, limits).await;
-    if let Answer::Sick(reason) = &answer
-        && let Some(culprit) = ask::culprit(subject, limits.all).await
+async fn one(kind: Kind, target: &ProbeTarget, limits: Limits) -> Verdict {
+    if target.stands_by {
+        // Nothing of it is remembered: the role that it may become begins anew.
+        return match ask::standby(target, limits.all).await {
+            Ok(reason) => Verdict::new(true, Cause::Phase(Phase::Standby), reason),
+            Err(Answer::DependencyDown(cause, reason) | Answer::Failed(cause, reason)) => {
+                Verdict::new(false, cause, reason)
+            }
+            Err(_) => Verdict::new(false, Cause::NoLook, format!("{} cannot be asked about", target.role)),
+        };
+    }
+    let mut state = ProbeState::load(target);
+    let mut answer = ask::ask(kind, target, &mut state, limits).await;
+    if let Answer::Unhealthy(_, reason) = &answer
+        && let Some((cause, culprit)) = ask::culprit(target, limits.all).await
     {
-        answer = Answer::Outage(format!("{reason}; {culprit}"));
+        answer = Answer::DependencyDown(cause, format!("{reason}; {culprit}"));
     }
     let now = now();
-    let verdict = judge(kind, subject, &answer, &mut memory, now);
-    memory.save();
+    let verdict = judge(kind, target, &answer, &mut state, now);
+    state.save();
     verdict
 }
 
 /// What an answer means for a kind of probe, and what is worth remembering of it.
-fn judge(kind: Kind, subject: &Subject, answer: &Answer, memory: &mut Memory, now: f64) -> Verdict {
-    let verdict = |up, reason: String| Verdict { up, reason };
+fn judge(kind: Kind, target: &ProbeTarget, answer: &Answer, state: &mut ProbeState, now: f64) -> Verdict {
+    let verdict = Verdict::new;
     let liveness = kind == Kind::Liveness;
     match answer {
-        Answer::Well(reason) => {
-            memory.well(now);
-            verdict(true, reason.clone())
+        Answer::Healthy(cause, reason) => {
+            state.well(now);
+            verdict(true, *cause, reason.clone())
         }
-        Answer::Broken(reason) => verdict(false, reason.clone()),
-        Answer::Outage(reason) => {
-            let lasted = memory.outage(now);
-            let over = subject.outage_limit.is_some_and(|limit| lasted > limit.as_secs_f64());
+        Answer::Failed(cause, reason) => verdict(false, *cause, reason.clone()),
+        Answer::NotAsked(reason) => {
+            let reason = format!("{} cannot be asked about: {reason}", target.role);
+            verdict(kind != Kind::Readiness, Cause::NoLook, reason)
+        }
+        Answer::DependencyDown(cause, reason) => {
+            let lasted = state.outage(now);
+            let over = target.outage_limit.is_some_and(|limit| lasted > limit.as_secs_f64());
             let note = if over { ", longer than KUBE_AIRFLOW_OUTAGE_LIVENESS_AFTER" } else { "" };
-            verdict(liveness && !over, format!("{reason} (for {lasted:.0} s{note})"))
+            let mut verdict = verdict(liveness && !over, *cause, format!("{reason} (for {lasted:.0} s{note})"));
+            verdict.causes.extend(over.then_some(Cause::AwayTooLong));
+            verdict
         }
-        Answer::Sick(reason) => {
-            let running = now - subject.since;
-            if !memory.healthy && running < SLOW_START.as_secs_f64() {
-                return verdict(liveness, format!("{} is starting: {reason}", subject.role));
+        Answer::Unhealthy(cause, reason) => {
+            let running = now - target.since;
+            let excused =
+                |excuse, reason| Verdict { causes: vec![excuse, *cause], ..verdict(liveness, excuse, reason) };
+            if !state.healthy && running < SLOW_START.as_secs_f64() {
+                return excused(Cause::Starting, format!("{} is starting: {reason}", target.role));
             }
-            if memory.since_outage(now).is_some_and(|since| since < RECOVERY.as_secs_f64()) {
-                return verdict(liveness, format!("{} recovers from an outage: {reason}", subject.role));
+            if state.since_outage(now).is_some_and(|since| since < RECOVERY.as_secs_f64()) {
+                return excused(Cause::Recovering, format!("{} recovers from an outage: {reason}", target.role));
             }
-            verdict(false, reason.clone())
+            verdict(false, *cause, reason.clone())
         }
     }
 }
@@ -217,6 +255,8 @@ fn together(mut verdicts: Vec<(Role, Verdict)>) -> Verdict {
     verdicts.sort_by_key(|(role, _)| *role);
     let up = verdicts.iter().all(|(_, verdict)| verdict.up);
     let telling = verdicts.into_iter().filter(|(_, verdict)| verdict.up == up);
-    let reason = telling.map(|(_, verdict)| verdict.reason).collect::<Vec<_>>().join("; ");
-    Verdict { up, reason: reason.split_whitespace().collect::<Vec<_>>().join(" ") }
+    let telling: Vec<_> = telling.map(|(_, verdict)| verdict).collect();
+    let reasons = telling.iter().map(|verdict| verdict.reason.as_str()).collect::<Vec<_>>().join("; ");
+    let reason = reasons.split_whitespace().collect::<Vec<_>>().join(" ");
+    Verdict { up, reason, causes: telling.into_iter().flat_map(|verdict| verdict.causes).collect() }
 }

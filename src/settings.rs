@@ -1,16 +1,19 @@
 //! What the environment says, validated: all problems at once, each with the variable, what is wrong and the fix.
 
 pub mod airflow;
+pub mod foreign;
 pub mod http;
+pub mod logs;
 pub mod problem;
 pub mod reader;
 pub mod services;
 pub mod user;
 
-use crate::broker::Broker;
-use crate::database::Database;
+use crate::airflow::executor;
 use crate::env::{self, Vars};
 use crate::migrate::Mode;
+use crate::service::broker::Broker;
+use crate::service::database::Database;
 use problem::{Problem, Problems};
 use reader::Reader;
 use secrecy::SecretString;
@@ -36,7 +39,7 @@ pub struct Settings {
     pub database: Service<Database>,
     /// The database server behind a pooler.
     pub direct: Option<(String, u16)>,
-    /// The broker of `RABBITMQ_*`.
+    /// The broker of `RABBITMQ_*` or `REDIS_*`.
     pub broker: Service<Broker>,
     /// Executor, as Airflow spells it, and the variable that names it.
     pub executor: Option<(String, &'static str)>,
@@ -60,6 +63,8 @@ pub struct Settings {
     pub objects: Vec<PathBuf>,
     /// How long services may take to appear.
     pub wait_timeout: Duration,
+    /// Whether a database or a virtual host that does not exist is waited for.
+    pub may_be_created: bool,
     /// Neither services nor schema are looked at.
     pub unchecked: bool,
     /// Words for `pip install`.
@@ -75,7 +80,9 @@ pub struct Settings {
     /// How long an outage may last before liveness fails; `None`: for ever.
     pub outage_limit: Option<Duration>,
     /// How long a worker may leave messages where they are.
-    pub catatonic_limit: Duration,
+    pub stalled_limit: Duration,
+    /// Whether schedulers take turns, when told.
+    pub lease: Option<bool>,
     /// Names of service links that are kept from Airflow.
     pub service_links: Vec<OsString>,
     /// Things to know that are no error.
@@ -129,6 +136,8 @@ impl Settings {
         let ex = r.switch(&env::LOAD_EX);
         r.agree(&env::LOAD_DAGS_EXAMPLES, examples, &env::LOAD_EX, ex);
         http::listen(r);
+        logs::rules(r);
+        above(r);
         r.choice(&env::KUBE_AIRFLOW_LOG_FORMAT, &["text", "json"]);
         r.choice(&env::KUBE_AIRFLOW_LOG_LEVEL, &["error", "warn", "info", "debug"]);
         Self {
@@ -150,6 +159,7 @@ impl Settings {
             user: user::user(r),
             objects: r.text(&env::KUBE_AIRFLOW_OBJECTS).map_or_else(Vec::new, |text| paths(&text)),
             wait_timeout: timeout.or(tries).or(official).unwrap_or(Duration::from_mins(5)),
+            may_be_created: r.choice(&env::KUBE_AIRFLOW_MISSING_DATABASE, &["wait", "fail"]) != Some("fail"),
             unchecked: count == Some(0),
             packages: r.text(&env::PIP_ADDITIONAL_REQUIREMENTS).map_or_else(Vec::new, |text| words(&text)),
             migrate: migrate(r),
@@ -157,7 +167,8 @@ impl Settings {
             grace: r.duration(&env::KUBE_AIRFLOW_GRACE),
             hostname: r.text(&env::KUBE_AIRFLOW_HOSTNAME),
             outage_limit: outage_limit(r),
-            catatonic_limit: r.duration(&env::KUBE_AIRFLOW_CATATONIC_AFTER).unwrap_or(Duration::from_mins(5)),
+            stalled_limit: r.duration(&env::KUBE_AIRFLOW_CATATONIC_AFTER).unwrap_or(Duration::from_mins(5)),
+            lease: r.choice(&env::KUBE_AIRFLOW_LEASE, &["on", "off"]).map(|word| word == "on"),
             service_links: service_links(vars),
             notes: Vec::new(),
         }
@@ -199,6 +210,28 @@ pub fn grace(vars: &dyn Vars) -> Result<Option<Duration>, Problems> {
     if problems.is_empty() { Ok(grace) } else { Err(Problems(problems)) }
 }
 
+/// The part of the memory limit, in per cent, above which a role is restarted.
+///
+/// # Errors
+/// It is none. The prepare stage reports it, together with everything else.
+pub fn restart_above(vars: &dyn Vars) -> Result<Option<u8>, Problems> {
+    let mut reader = Reader::new(vars);
+    let percent = above(&mut reader);
+    let (problems, _) = reader.finish();
+    if problems.is_empty() { Ok(percent) } else { Err(Problems(problems)) }
+}
+
+fn above(r: &mut Reader<'_>) -> Option<u8> {
+    let variable = &env::KUBE_AIRFLOW_RESTART_ABOVE;
+    let text = r.text(variable)?;
+    let percent = text.trim().strip_suffix('%').and_then(|number| number.parse().ok());
+    let percent = percent.filter(|percent| (50..100).contains(percent));
+    if percent.is_none() {
+        r.problem(variable, "is not a part of the memory limit from 50% to 99%", "write it like `85%`");
+    }
+    percent
+}
+
 fn service_links(vars: &dyn Vars) -> Vec<OsString> {
     let all = vars.all().into_iter();
     all.filter(|(name, value)| name.to_str().is_some_and(|name| env::is_service_link(name, value)))
@@ -216,19 +249,8 @@ fn executor(r: &mut Reader<'_>) -> Option<(String, &'static str)> {
 }
 
 fn one_executor(r: &mut Reader<'_>, variable: &env::Variable) -> Option<String> {
-    const SHORT: [&str; 6] = ["Celery", "Local", "Sequential", "Kubernetes", "CeleryKubernetes", "LocalKubernetes"];
     let text = r.text(variable)?;
-    // From 2.10 on several may be named.
-    let full: Option<Vec<String>> = text
-        .split(',')
-        .map(|name| {
-            let name = name.trim();
-            let short = name.strip_suffix("Executor").unwrap_or(name);
-            let known = SHORT.into_iter().find(|known| known.eq_ignore_ascii_case(short));
-            let class = name.ends_with("Executor") || name.contains(['.', ':']);
-            known.map(|known| format!("{known}Executor")).or_else(|| class.then(|| name.to_owned()))
-        })
-        .collect();
+    let full = executor::spelled(&text);
     if full.is_none() {
         r.problem(
             variable,
@@ -236,7 +258,7 @@ fn one_executor(r: &mut Reader<'_>, variable: &env::Variable) -> Option<String> 
             "write Celery, Local, Sequential, Kubernetes, or a class such as `my.module.MyExecutor`",
         );
     }
-    full.map(|names| names.join(","))
+    full
 }
 
 /// A Fernet key is 32 bytes in URL-safe base64; several, separated by commas, while keys are rotated.
@@ -286,3 +308,6 @@ fn migrate(r: &mut Reader<'_>) -> Mode {
         _ => Mode::Auto,
     }
 }
+
+#[cfg(test)]
+mod tests;

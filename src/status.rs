@@ -1,14 +1,22 @@
 //! What PID 1 and the prepare stage tell probes: small files in a folder that is ours alone. Nothing depends on them: a
 //! file that cannot be written changes nothing, and one that is stale counts as absent.
 
-pub mod board;
-pub mod place;
+mod lease;
+mod logs;
+mod memory;
+mod repository;
+pub mod state_dir;
 
 use crate::airflow::role::Role;
 use crate::env::Vars;
+use crate::process::tree::Stat;
 use crate::words::now;
+pub use lease::{Lease, forget as forget_lease};
+pub use logs::Logs;
+pub use memory::Memory;
+pub use repository::{Held, Repository};
 use serde_json::{Value, json};
-use std::fs;
+use std::ffi::OsString;
 
 /// The file of PID 1.
 pub const INIT: &str = "init.json";
@@ -25,16 +33,16 @@ pub struct Process {
 impl Process {
     /// The process with this number, if there is one.
     pub fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, start: stat(pid)?.1 })
+        Some(Self { pid, start: Stat::of(pid)?.born })
     }
 
     /// Its state as the kernel has it (`R`, `S`, `T`, `Z`, …); `None` when it is gone.
     pub fn state(self) -> Option<char> {
-        let (state, start) = stat(self.pid)?;
-        (start == self.start).then_some(state)
+        Stat::of(self.pid).filter(|stat| stat.born == self.start).map(|stat| stat.state)
     }
 
-    fn json(self) -> Value {
+    /// Its form in a file.
+    pub(crate) fn json(self) -> Value {
         json!({ "pid": self.pid, "start": self.start })
     }
 
@@ -44,25 +52,23 @@ impl Process {
     }
 }
 
-/// State and start time of a process.
-fn stat(pid: i32) -> Option<(char, u64)> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    // The name in parentheses may hold anything; the fields after it may not.
-    let mut fields = text.get(text.rfind(')')? + 2..)?.split(' ');
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
-}
-
 /// Where a child of PID 1 is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Settings, template, files.
     Preparing,
+    /// Installs packages.
+    Installing,
     /// Waits for services.
     Waiting,
     /// Looks at the schema, migrates, or waits until somebody has.
     Migrating,
+    /// Sees to connections, variables and pools.
+    Declaring,
+    /// Sees to the users of the UI.
+    MakingUsers,
+    /// Everything is there, and another one has the lease.
+    Standby,
     /// Everything is there: the next thing is the execution of the role.
     Starting,
     /// The role runs.
@@ -75,15 +81,30 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in the order of a life.
-    pub const ALL: [Self; 7] =
-        [Self::Preparing, Self::Waiting, Self::Migrating, Self::Starting, Self::Running, Self::Restarting, Self::Ended];
+    pub const ALL: [Self; 11] = [
+        Self::Preparing,
+        Self::Installing,
+        Self::Waiting,
+        Self::Migrating,
+        Self::Declaring,
+        Self::MakingUsers,
+        Self::Standby,
+        Self::Starting,
+        Self::Running,
+        Self::Restarting,
+        Self::Ended,
+    ];
 
     /// Its name in the file and in a probe's answer.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Preparing => "preparing",
+            Self::Installing => "installing",
             Self::Waiting => "waiting",
             Self::Migrating => "migrating",
+            Self::Declaring => "declaring",
+            Self::MakingUsers => "making-users",
+            Self::Standby => "standby",
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Restarting => "restarting",
@@ -136,7 +157,8 @@ impl Spent {
         self
     }
 
-    fn json(self) -> Value {
+    /// Its form in a file.
+    pub(crate) fn json(self) -> Value {
         json!([self.waiting, self.migrating])
     }
 
@@ -150,22 +172,39 @@ impl Spent {
 pub struct Status {
     /// What PID 1 was started as.
     pub role: Role,
+    /// What the role was started with, after its name: the words of PID 1's command line, options of the role.
+    pub words: Vec<OsString>,
     /// PID 1.
     pub init: Process,
     /// Since when it is stopping.
     pub stopping: Option<f64>,
     /// Seconds from then until KILL, if there is a limit.
     pub grace: Option<u64>,
-    /// Processes that it did not start and has reaped, about: see [`board::Board::reaped`].
+    /// Processes that it did not start and has reaped, about: see the status writer of PID 1.
     pub reaped: u64,
     /// Its children; one, except for `standalone`.
     pub children: Vec<Child>,
+    /// What runs beside them.
+    pub sidecars: Vec<Sidecar>,
+}
+
+/// A process beside the role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sidecar {
+    /// What it is called.
+    pub name: String,
+    /// How often PID 1 has started it.
+    pub starts: u64,
+    /// Its process is there.
+    pub running: bool,
+    /// It has reported that the role may start.
+    pub ready: bool,
 }
 
 /// The status of the init that runs now; `None` when there is none, or when its files are not there or not ours.
 pub fn read(vars: &dyn Vars) -> Option<Status> {
-    let folder = place::find(vars)?;
-    let file = place::read(&folder.join(INIT))?;
+    let folder = state_dir::find(vars)?;
+    let file = state_dir::read(&folder.join(INIT))?;
     let init = Process::from(&file["init"])?;
     // A container that was started again on the same volume finds the file of the one before.
     init.state().filter(|state| *state != 'Z')?;
@@ -180,7 +219,7 @@ pub fn read(vars: &dyn Vars) -> Option<Status> {
             starts: entry["starts"].as_u64().unwrap_or_default(),
             spent: None,
         };
-        if let Some(stage) = place::read(&folder.join(stage_file(child.role)))
+        if let Some(stage) = state_dir::read(&folder.join(stage_file(child.role)))
             && Process::from(&stage["main"]) == child.main
         {
             child.version = stage["airflow"].as_str().map(str::to_owned);
@@ -196,24 +235,35 @@ pub fn read(vars: &dyn Vars) -> Option<Status> {
         }
         children.push(child);
     }
+    let words = file["words"].as_array().into_iter().flatten();
+    let sidecar = |entry: &Value| {
+        Some(Sidecar {
+            name: entry["name"].as_str()?.to_owned(),
+            starts: entry["starts"].as_u64()?,
+            running: entry["running"].as_bool()?,
+            ready: entry["ready"].as_bool()?,
+        })
+    };
     Some(Status {
         role: Role::named(file["role"].as_str()?)?,
+        words: words.filter_map(|word| word.as_str().map(OsString::from)).collect(),
         init,
         stopping: file["stopping"].as_f64(),
         grace: file["grace"].as_u64(),
         reaped: file["reaped"].as_u64().unwrap_or_default(),
         children,
+        sidecars: file["sidecars"].as_array().into_iter().flatten().filter_map(sidecar).collect(),
     })
 }
 
 /// The prepare stage of `role` tells where it is. It keeps its process number when it becomes the role.
 pub fn stage(vars: &dyn Vars, role: Role, phase: Phase, version: &str) {
-    let Some(folder) = place::make(vars) else { return };
+    let Some(folder) = state_dir::make(vars) else { return };
     let path = folder.join(stage_file(role));
     let main = Process::of(std::process::id().cast_signed());
     let now = now();
     // The file of the phase before says how long that one took.
-    let before = place::read(&path).filter(|file| Process::from(&file["main"]) == main).unwrap_or_default();
+    let before = state_dir::read(&path).filter(|file| Process::from(&file["main"]) == main).unwrap_or_default();
     let mut spent = Spent::from(&before["spent"]).unwrap_or_default();
     if let (Some(phase), Some(since)) = (before["phase"].as_str().and_then(Phase::named), before["since"].as_f64()) {
         spent = spent.with(phase, since, now);
@@ -226,7 +276,7 @@ pub fn stage(vars: &dyn Vars, role: Role, phase: Phase, version: &str) {
         "spent": spent.json(),
         "main": main.map(Process::json),
     });
-    place::write(&path, &about);
+    state_dir::write(&path, &about);
 }
 
 fn stage_file(role: Role) -> String {

@@ -1,127 +1,88 @@
 //! PID 1's loop: signals, ended children and timers become events; the state machine answers with actions; they are
 //! carried out. Nothing else happens in this process: no socket, no template, no database.
 
-mod policy;
+mod job;
+mod last_words;
+mod proc;
+mod reports;
 mod say;
+mod starting;
 pub mod state;
+mod status_writer;
 
-use crate::airflow::table::Scope;
+pub use job::{Child, Job, Mode, Start, Supervised};
+
+use crate::airflow::table;
 use crate::env;
 use crate::exit::Code;
-use crate::process::child::{self, AFTER_END, Started};
-use crate::process::reaper::{self, Pid, Reaped};
-use crate::process::signals::{self, SIGCHLD, SIGCONT, SIGKILL, Signal, Signals};
+use crate::process::policy::Scope;
+use crate::process::reaper::{self, Exit, Pid, Reaped};
+use crate::process::signal::{self, SIGCHLD, SIGCONT, SIGKILL, Signal};
+use crate::process::signals::{self, Signals};
 use crate::process::sys;
 use crate::process::terminal::Terminal;
 use crate::process::tree;
-use crate::report::{Message, Reports};
-use crate::status::board::Board;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::fd::{AsFd, OwnedFd};
-use state::{Action, Event, Policy, Restart, State, Timer};
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io;
+use proc::Proc;
+use reports::Lease;
+use rustix::fd::AsFd;
+use state::{Action, Event, State, Timer};
+use status_writer::StatusWriter;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
-use tracing::{debug, error};
-
-/// What a child of PID 1 is.
-#[derive(Clone, Debug)]
-pub enum Kind {
-    /// This program again, with these words after `prepare FD`.
-    Prepare(Vec<OsString>),
-    /// A command, executed as it is.
-    Bare(Vec<OsString>),
-}
-
-/// For whom the children run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// They are Airflow's: how they end is worth a line, and they start with clean signals.
-    Role,
-    /// A command of somebody else's: it finds everything as we were given it, and we are silent unless we interfere.
-    Command,
-}
-
-/// What to supervise.
-#[derive(Debug)]
-pub struct Job {
-    /// Name for the log and what is started, per child.
-    pub children: Vec<(String, Kind)>,
-    /// Words of the main child's helper after `prepare FD`, to which the seconds until KILL are added.
-    pub helper: Vec<OsString>,
-    /// Whether another helper serves the HTTP port.
-    pub serve: bool,
-    /// For whom.
-    pub manner: Manner,
-    /// The policy that holds until the prepare stage tells a better one.
-    pub policy: Policy,
-    /// What the end of a child means.
-    pub restart: Restart,
-    /// Exit codes of the main child that count as 0.
-    pub success: Vec<u8>,
-}
+use tracing::{debug, error, info};
 
 struct Driver<'a> {
     job: &'a Job,
     signals: &'a Signals,
     terminal: Option<Terminal>,
     state: State,
-    /// The last process of each child; its group may outlive it.
-    pids: Vec<Option<Pid>>,
-    alive: Vec<bool>,
-    /// When each child was started last.
-    born: Vec<Instant>,
-    helper: Option<Pid>,
-    port: Option<Pid>,
-    /// What the children report; the helper's comes last.
-    reports: Vec<Option<(OwnedFd, Reports)>>,
+    children: Vec<Proc>,
+    sidecars: Vec<Proc>,
     timers: BTreeMap<Timer, Instant>,
-    exit: Option<u8>,
+    /// What came of an action: it is told when the actions before it, and those beside it, are done.
+    events: VecDeque<Event>,
+    supervised: Supervised,
+    /// Where the role needs it.
+    lease: Option<Lease>,
+    exit: bool,
     /// What probes are told.
-    board: Board,
+    status: StatusWriter,
 }
 
-/// Supervises `job` until it is over and returns the exit code.
-pub fn run(job: &Job, signals: &Signals) -> u8 {
+/// Supervises `job` until it is over.
+pub fn run(job: &Job, signals: &Signals) -> Supervised {
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
         debug!("orphans will not come to us: {error}");
     }
-    let prepared = matches!(job.children.first(), Some((_, Kind::Prepare(_))));
-    let (state, actions) = State::new(job.children.len(), &job.policy, prepared, job.restart, job.success.clone());
+    let prepared = matches!(job.children.first(), Some(Child { start: Start::Prepare(_), .. }));
     let count = job.children.len();
+    let (state, actions) = State::new(count, &job.policy, prepared, job.restart, job.success.clone(), &job.sidecars);
     let mut driver = Driver {
         job,
         signals,
-        terminal: if job.manner == Manner::Command { Terminal::ours() } else { None },
+        terminal: if job.mode == Mode::Command { Terminal::ours() } else { None },
         state,
-        pids: vec![None; count],
-        alive: vec![false; count],
-        born: vec![Instant::now(); count],
-        helper: None,
-        port: None,
-        reports: (0..=count).map(|_| None).collect(),
+        children: (0..count).map(|_| Proc::new()).collect(),
+        sidecars: job.sidecars.iter().map(|_| Proc::new()).collect(),
         timers: BTreeMap::new(),
-        exit: None,
-        board: Board::new(&job.children, &env::Process),
+        events: VecDeque::new(),
+        supervised: Supervised { code: 0, roles: Vec::new(), stopped: false },
+        lease: Lease::of(&job.sidecars),
+        exit: false,
+        status: StatusWriter::new(job, &env::Process),
     };
     driver.obey(actions);
-    if job.serve {
-        let actions = driver.state.serve();
-        driver.obey(actions);
-    }
-    if job.manner == Manner::Command {
+    if job.mode == Mode::Command {
         signals.catch_ignored();
     }
     // Children that whoever was here before us left behind.
     driver.reap();
     sys::forget_code();
-    loop {
-        if let Some(code) = driver.exit {
-            return code;
-        }
+    while !driver.exit {
         driver.turn();
     }
+    driver.supervised
 }
 
 impl Driver<'_> {
@@ -132,17 +93,24 @@ impl Driver<'_> {
             let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
-        let mut fds = Vec::with_capacity(1 + self.reports.len());
-        fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
-        fds.extend(self.reports.iter().flatten().map(|(fd, _)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let reports = self.children.iter().chain(&self.sidecars).filter_map(|proc| proc.report.as_ref());
+        fds.extend(reports.map(|(fd, _)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        let deadline = self.lease.as_ref().and_then(|lease| lease.deadline.as_ref());
+        fds.extend(deadline.map(|deadline| PollFd::new(deadline.as_fd(), PollFlags::POLLIN)));
         // An interrupted poll is a signal: its byte is in the pipe.
         let _ = poll(&mut fds, timeout);
         self.read_signals();
         self.read_reports();
+        self.look_at_the_lease();
         let now = Instant::now();
         while let Some(timer) = self.timers.iter().find(|(_, due)| **due <= now).map(|(timer, _)| *timer) {
             self.timers.remove(&timer);
             self.event(Event::Due(timer));
+            // A child that could not be started again leaves nobody whose end would wake us: ask once more.
+            if !self.children.iter().any(|proc| proc.alive) {
+                self.reap();
+            }
         }
     }
 
@@ -168,22 +136,21 @@ impl Driver<'_> {
         // What the child reported before the signal came decides who gets it.
         self.read_reports();
         if signal == SIGCONT
-            && let (Some(terminal), Some(pid)) = (&self.terminal, self.pids[0])
+            && let (Some(terminal), Some(pid)) = (&self.terminal, self.children[0].pid)
         {
             terminal.continued(pid);
         }
         self.event(Event::Signal(signal));
         // After a stop signal that found no child alive, nothing will ever be reaped: ask once more.
-        if !self.alive.contains(&true) {
+        if !self.children.iter().any(|proc| proc.alive) {
             self.reap();
         }
     }
 
     /// Takes all ended children and orphans off the kernel's list.
     fn reap(&mut self) {
-        let (mut ended, mut stopped) = (Vec::new(), Vec::new());
-        let ours = |pid: Pid| [self.helper, self.port].contains(&Some(pid)) || self.pids.contains(&Some(pid));
-        let mut orphans = 0;
+        let (mut ended, mut stopped, mut orphans) = (Vec::new(), Vec::new(), 0);
+        let ours = |pid: Pid| self.children.iter().chain(&self.sidecars).any(|proc| proc.pid == Some(pid));
         // Each one that ends meanwhile would interrupt us only to say so.
         let left = signals::quietly(|| {
             loop {
@@ -198,57 +165,55 @@ impl Driver<'_> {
             }
         });
         if orphans > 0 {
-            self.board.reaped(orphans);
+            self.status.reaped(orphans);
             self.event(Event::Orphans);
         }
         for (pid, signal) in stopped {
-            if let Some(terminal) = self.terminal.as_ref().filter(|_| self.pids[0] == Some(pid)) {
+            if let Some(terminal) = self.terminal.as_ref().filter(|_| self.children[0].pid == Some(pid)) {
                 terminal.stopped(pid, signal);
             }
+        }
+        if !left {
+            // Before anything is told: the answer to the first end may be a new child, which the kernel knows well.
+            ended.extend(self.lost(&ended));
         }
         for (pid, exit) in ended {
             self.ended(pid, exit);
         }
-        self.event(if left { Event::Left } else { Event::Nobody });
+        // Whoever holds the lease goes last.
+        let alone = left && self.holder().is_some_and(tree::is_only_child);
+        self.event(if left && !alone { Event::Left } else { Event::Nobody });
     }
 
-    fn ended(&mut self, pid: Pid, exit: reaper::Exit) {
-        if let Some(child) = (0..self.pids.len()).find(|child| self.alive[*child] && self.pids[*child] == Some(pid)) {
+    fn ended(&mut self, pid: Pid, exit: Exit) {
+        let is = |proc: &Proc| proc.living() == Some(pid);
+        if let Some(child) = self.children.iter().position(is) {
             self.read_reports();
-            self.alive[child] = false;
-            self.reports[child] = None;
+            self.children[child].ended();
             if let Some(terminal) = self.terminal.as_ref().filter(|_| child == 0) {
                 terminal.take_back(pid);
             }
-            self.board.ended(child);
+            self.status.ended(child);
             self.event(Event::Ended(child, exit));
-        } else if self.helper == Some(pid) {
-            self.helper = None;
-            self.event(Event::HelperEnded);
-        } else if self.port == Some(pid) {
-            self.port = None;
-            self.event(Event::PortEnded(exit));
+        } else if let Some(index) = self.sidecars.iter().position(is) {
+            self.read_reports();
+            self.sidecars[index].ended();
+            if let Some(lease) = self.lease.as_mut().filter(|lease| lease.index == index) {
+                lease.ended();
+            }
+            self.status.sidecar_ended(index);
+            self.event(Event::SidecarEnded(index, exit));
         }
     }
 
-    fn read_reports(&mut self) {
-        for child in 0..self.reports.len() {
-            let Some((fd, mut reports)) = self.reports[child].take() else { continue };
-            let open = reports.read(&fd);
-            for message in reports.messages() {
-                match message {
-                    Message::Policy(policy) if child < self.pids.len() => self.event(Event::Told(child, policy)),
-                    Message::Helped => self.event(Event::Helped),
-                    Message::Policy(_) | Message::Executing | Message::Refused => {}
-                }
-            }
-            if open {
-                self.reports[child] = Some((fd, reports));
-            } else if reports.executed() {
-                self.board.became(child);
-                self.event(Event::Became(child));
-            }
-        }
+    /// The kernel knows no child of ours: whoever is believed to live, and is not among those that `ended` just now,
+    /// ended without our seeing how.
+    fn lost(&self, ended: &[(Pid, Exit)]) -> Vec<(Pid, Exit)> {
+        let living = self.children.iter().chain(&self.sidecars).filter_map(Proc::living);
+        let lost = living.filter(|pid| ended.iter().all(|(other, _)| other != pid));
+        lost.inspect(|pid| error!("process {pid} has ended, and the kernel did not say how: please report it"))
+            .map(|pid| (pid, Exit::Code(i32::from(Code::Internal.number()))))
+            .collect()
     }
 
     fn event(&mut self, event: Event) {
@@ -256,120 +221,101 @@ impl Driver<'_> {
         self.obey(actions);
     }
 
+    /// Does all of this, and then what comes of it: a child that cannot be started may be the end of those that are
+    /// started after it.
     fn obey(&mut self, actions: Vec<Action>) {
+        self.carry_out(actions);
+        while let Some(event) = self.events.pop_front() {
+            let actions = self.state.on(event);
+            self.carry_out(actions);
+        }
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Start(child) => self.start(child, false),
-                Action::Ask(child) => self.start(child, true),
-                Action::Clear(child, signal) => {
-                    let alive = self.pids.iter().zip(&self.alive).filter_map(|(pid, alive)| pid.filter(|_| *alive));
-                    let spared: Vec<Pid> = alive.chain(self.port).collect();
-                    let left = tree::clear(self.pids[child], child, &spared, signal) > 0;
-                    self.event(Event::Cleared(child, left));
+                Action::Start { child, held } => self.start(child, held, None),
+                Action::Ask(child) => {
+                    let age = self.children[child].born.elapsed().as_secs();
+                    self.start(child, false, Some(age));
                 }
-                Action::Help(limit) => self.help(limit),
-                Action::EndHelp => self.helper.into_iter().for_each(|pid| tree::signal_group(pid, SIGKILL)),
-                Action::Serve => self.serve(),
-                Action::EndPort => self.port.into_iter().for_each(|pid| tree::signal_group(pid, SIGKILL)),
-                Action::Publish => self.board.publish(),
+                Action::Open(child) => {
+                    let ticket = self.lease.as_ref().map_or("", |lease| lease.ticket.as_str());
+                    if let Some(gate) = &self.children[child].gate {
+                        let _ = rustix::io::write(gate, format!("{ticket}\n").as_bytes());
+                    }
+                }
+                Action::Clear(child, signal) => {
+                    let spared: Vec<Pid> =
+                        self.children.iter().chain(&self.sidecars).filter_map(Proc::living).collect();
+                    let left = tree::clear(self.children[child].pid, child, &spared, signal);
+                    // A question, and each repetition, comes after a signal that was told.
+                    if left.others > 0 && signal == SIGKILL && left.ours == 0 {
+                        say::out_of_reach(&self.job.children[child].name, signal);
+                    }
+                    self.events.push_back(Event::Cleared(child, left.ours > 0));
+                }
+                Action::StartSidecar(index, limit) => self.start_sidecar(index, limit),
+                Action::EndSidecar(index, signal) => {
+                    if let Some(pid) = self.sidecars[index].living() {
+                        tree::signal_group(pid, signal);
+                        if signal != SIGKILL {
+                            tree::signal_group(pid, SIGCONT);
+                        }
+                    }
+                }
+                Action::Publish => self.status.publish(),
                 Action::Send(child, scope, signal) => self.send(child, scope, signal),
-                Action::Everyone(signal) => tree::signal_everything(signal),
+                Action::Everyone(signal) => match self.holder().filter(|_| signal != SIGKILL) {
+                    Some(holder) => _ = tree::signal_below(&[holder], signal),
+                    None => tree::signal_everything(signal),
+                },
+                Action::Fence => {
+                    let spared: Vec<Pid> = self.sidecars.iter().filter_map(Proc::living).collect();
+                    tree::kill_below(&spared);
+                }
+                Action::Release(index) => {
+                    if let Some(gate) = &self.sidecars[index].gate {
+                        let _ = rustix::io::write(gate, b"\n");
+                    }
+                }
                 Action::Arm(timer, after) => {
                     self.timers.insert(timer, Instant::now() + after);
                 }
-                Action::Say(note) => {
-                    say::say(self.job, &note);
-                    self.board.note(&note);
+                Action::Say(event) => {
+                    say::say(self.job, &event, |child| self.children[child].born);
+                    self.supervised.stopped |= matches!(event, state::LogEvent::Stopping(..));
+                    self.status.note(&event);
                 }
-                Action::Exit(code) => self.exit = Some(code),
+                Action::Exit(code) => {
+                    self.supervised.code = code;
+                    self.exit = true;
+                }
             }
         }
     }
 
-    fn send(&self, child: usize, scope: Scope, signal: i32) {
-        // A number may be used again once it was reaped.
-        let Some(pid) = self.pids[child].filter(|_| self.alive[child]) else { return };
-        match scope {
+    fn send(&self, child: usize, scope: Scope, signal: Signal) {
+        let Some(pid) = self.children[child].living() else { return };
+        let reached = match scope {
             Scope::Group => tree::signal_group(pid, signal),
             Scope::Leader => tree::signal_process(pid, signal),
-        }
-    }
-
-    /// Starts a child, or what `asks` in its place for its services.
-    fn start(&mut self, child: usize, asks: bool) {
-        let age = self.born[child].elapsed().as_secs();
-        let first = if asks { vec![AFTER_END.into(), age.to_string().into()] } else { Vec::new() };
-        let given = self.signals.inherited();
-        let settle = self.job.manner == Manner::Command && (self.terminal.is_some() || given.ignores());
-        let settle = settle.then_some(given);
-        // Only where a child may be started again does it matter from which one a process came.
-        let mark = matches!(self.job.restart, Restart::First(_)).then_some(child);
-        let started = match &self.job.children[child].1 {
-            Kind::Prepare(words) => child::start_prepare(&[&first, words.as_slice()].concat(), mark, settle),
-            Kind::Bare(argv) => child::start(argv, settle),
-        };
-        match started {
-            Ok(Started { pid, report }) => {
-                self.pids[child] = Some(pid);
-                self.alive[child] = true;
-                self.reports[child] = report.map(|fd| (fd, Reports::default()));
-                if asks {
-                    self.board.asks(child, pid);
-                } else {
-                    self.born[child] = Instant::now();
-                    self.board.started(child, pid);
+            Scope::Tasks => {
+                for (task, reached) in tree::signal_tasks(pid, table::TASK_TITLES, signal) {
+                    if reached {
+                        info!("sending {} to {task}", signal::name(signal));
+                    } else {
+                        say::out_of_reach(&task, signal);
+                    }
                 }
+                true
             }
-            Err(error) => {
-                let code = self.refused(child, &error);
-                self.event(Event::Ended(child, reaper::Exit::Code(i32::from(code.number()))));
-            }
-        }
-    }
-
-    fn help(&mut self, limit: Option<Duration>) {
-        let mut words = self.job.helper.clone();
-        words.push(limit.map_or_else(|| "-".into(), |limit| limit.as_secs().to_string().into()));
-        let started = if self.job.helper.is_empty() {
-            Err(io::ErrorKind::Unsupported.into())
-        } else {
-            child::start_prepare(&words, None, None)
         };
-        match started {
-            Ok(Started { pid, report }) => {
-                self.helper = Some(pid);
-                let place = self.pids.len();
-                self.reports[place] = report.map(|fd| (fd, Reports::default()));
-            }
-            Err(error) => {
-                debug!("no helper: {error}");
-                self.event(Event::HelperEnded);
-            }
+        if !reached {
+            say::out_of_reach(&self.job.children[child].name, signal);
         }
-    }
-
-    fn serve(&mut self) {
-        match child::start_port() {
-            Ok(pid) => self.port = Some(pid),
-            Err(error) => {
-                debug!("no process for the HTTP port: {error}");
-                self.event(Event::PortEnded(reaper::Exit::Code(i32::from(Code::Os.number()))));
-            }
-        }
-    }
-
-    /// What a shell would make of an exec that failed.
-    fn refused(&self, child: usize, error: &io::Error) -> Code {
-        let what = match &self.job.children[child].1 {
-            Kind::Prepare(_) => "this program itself".into(),
-            Kind::Bare(argv) => argv.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned()),
-        };
-        let code = match error.kind() {
-            io::ErrorKind::NotFound => Code::NotFound,
-            io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => Code::Os,
-            _ => Code::NotExecutable,
-        };
-        error!("cannot start {what}: {}", crate::words::reason(error));
-        code
     }
 }
+
+#[cfg(test)]
+mod tests;

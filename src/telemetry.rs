@@ -16,7 +16,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Starts logging for this process, which calls itself `name` in its lines. Wrong words in the variables count as unset here: the settings report them.
+/// Starts logging for this process, which calls itself `name` in its lines. Wrong words in the variables count as unset
+/// here: the settings report them.
 pub fn start(vars: &dyn Vars, name: String) {
     let word = |variable: &env::Variable| {
         vars.get(variable.name).and_then(|text| text.into_string().ok()).map(|text| text.trim().to_ascii_lowercase())
@@ -121,6 +122,11 @@ fn line(message: &Message, level: &str, time: &str, log: &Log) -> String {
     }
     line.push('\n');
     line
+}
+
+/// The time in the form of our lines.
+pub fn time() -> String {
+    timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// `2026-01-31T23:59:59.123456Z`, as the logs of Airflow have it.

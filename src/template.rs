@@ -1,11 +1,12 @@
-//! `{{ NAME }}` in a configuration template, replaced in one pass over the source; what comes out is never scanned again.
+//! `{{ NAME }}` in a configuration template, replaced in one pass over the source; what comes out is never scanned
+//! again.
 //!
-//! A placeholder is a name of `A-Z`, `0-9` and `_` in two braces. Everything else with braces belongs to Airflow and its
-//! Jinja and passes untouched: `{{ ti.dag_id }}`, `{% if … %}`, and whatever stands in four braces or more. Comment lines
-//! pass untouched as well, so that an example in a comment is no error and a secret never lands in one.
+//! A placeholder is a name of `A-Z`, `0-9` and `_` in two braces. Everything else with braces belongs to Airflow and
+//! its Jinja and passes untouched: `{{ ti.dag_id }}`, `{% if … %}`, and whatever stands in four braces or more. Comment
+//! lines pass untouched as well, so that an example in a comment is no error and a secret never lands in one.
 //!
-//! A value is written so that the reader of the file gets exactly it back: percent-encoded inside a URL, `%` doubled for
-//! `ConfigParser`. What `airflow.cfg` cannot hold at all is an error.
+//! A value is written so that the reader of the file gets exactly it back: percent-encoded inside a URL, `%` doubled
+//! for `ConfigParser`. What `airflow.cfg` cannot hold at all is an error.
 
 mod error;
 mod line;
@@ -27,8 +28,8 @@ pub enum Format {
 /// Replaces every placeholder of `source`.
 ///
 /// `source_name` is the file's name in messages. `names` are all the names that exist: a placeholder that is not among
-/// them is unknown and gets the nearest one as a suggestion; one that is, but for which `lookup` knows no value, is unset.
-/// All mistakes of the file come at once, none of them with a value in its text.
+/// them is unknown and gets the nearest one as a suggestion; one that is, but for which `lookup` knows no value, is
+/// unset. All mistakes of the file come at once, none of them with a value in its text.
 pub fn render(
     source: &str,
     source_name: &str,

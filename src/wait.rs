@@ -1,11 +1,10 @@
 //! Waiting for services: all of them at once, one deadline, one log line for each change of mind.
 
-use crate::broker::Broker;
-use crate::check::{self, ATTEMPT, Failure};
-use crate::database::Database;
+use crate::backoff::Backoff;
 use crate::exit::Code;
 use crate::migrate::{self, Needed, State};
-use crate::pauses::Pauses;
+use crate::service::database::Database;
+use crate::service::{ATTEMPT, Failure, Limit, Service};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,12 +18,31 @@ const SHORTEST: Duration = Duration::from_millis(500);
 /// A service that a role needs before it can start.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// The metadata database.
-    Database(Database),
+    /// Any service.
+    Service(Service),
     /// The metadata database, where the schema is looked at over the same connection; what was seen is kept.
     Schema(Database, Arc<Needed>, Arc<OnceLock<State>>),
-    /// The message broker: any one of the failover list is enough.
-    Broker(Vec<Broker>),
+}
+
+/// How long, and for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For all targets together.
+    pub deadline: Duration,
+    /// Whether a database or a virtual host that does not exist is waited for, as it may be created yet.
+    pub may_be_created: bool,
+}
+
+impl From<Duration> for Patience {
+    fn from(deadline: Duration) -> Self {
+        Self { deadline, may_be_created: true }
+    }
+}
+
+impl Patience {
+    fn ends_with(self, failure: &Failure) -> bool {
+        !(failure.heals || self.may_be_created && failure.may_be_created)
+    }
 }
 
 /// Returns when every target is ready.
@@ -32,24 +50,26 @@ pub enum Target {
 /// # Errors
 /// The first failure that waiting cannot heal, at once; at the deadline, the last failure of the first target that is
 /// not ready.
-pub async fn until_ready(targets: &[Target], deadline: Duration) -> Result<(), Failure> {
+pub async fn until_ready(targets: &[Target], patience: impl Into<Patience>) -> Result<(), Failure> {
+    let patience = patience.into();
     let start = Instant::now();
-    let until = start + deadline;
+    let until = start + patience.deadline;
     let mut waits = JoinSet::new();
     for (place, target) in targets.iter().cloned().enumerate() {
-        waits.spawn(async move { (place, one(&target, start, until).await) });
+        waits.spawn(async move { (place, one(&target, patience, start, until).await) });
     }
     let mut late: Vec<(usize, Failure)> = Vec::new();
     while let Some(ended) = waits.join_next().await {
         match ended {
             Ok((_, Ok(()))) => {}
             // Leaving drops the other waits.
-            Ok((_, Err(failure))) if !failure.heals => return Err(failure),
+            Ok((_, Err(failure))) if patience.ends_with(&failure) => return Err(failure),
             Ok((place, Err(failure))) => late.push((place, failure)),
             Err(error) => {
                 return Err(Failure {
                     code: Code::Internal,
                     heals: false,
+                    may_be_created: false,
                     reason: format!("a wait broke off: {error}"),
                 });
             }
@@ -64,20 +84,20 @@ pub async fn until_ready(targets: &[Target], deadline: Duration) -> Result<(), F
 }
 
 /// Waits for one target, and logs what it waits for when that changes.
-async fn one(target: &Target, start: Instant, until: Instant) -> Result<(), Failure> {
+async fn one(target: &Target, patience: Patience, start: Instant, until: Instant) -> Result<(), Failure> {
     let mut last: Option<Failure> = None;
-    let mut pauses = Pauses::default();
+    let mut pauses = Backoff::default();
     loop {
         let left = until.saturating_duration_since(Instant::now());
         // An attempt that is cut this short could only blame the server for our own hurry.
         if let Some(failure) = last.take_if(|_| left < SHORTEST) {
             return Err(failure);
         }
-        let Err(failure) = target.ready_within(left.min(ATTEMPT)).await else {
+        let Err(failure) = target.check(Limit::Both(ATTEMPT, until)).await else {
             info!("{target} is ready after {:.1} s", start.elapsed().as_secs_f64());
             return Ok(());
         };
-        if !failure.heals {
+        if patience.ends_with(&failure) {
             return Err(failure);
         }
         if last.is_none_or(|last| last.reason != failure.reason) {
@@ -89,59 +109,28 @@ async fn one(target: &Target, start: Instant, until: Instant) -> Result<(), Fail
 }
 
 impl Target {
-    /// What it is, before its name.
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Database(_) | Self::Schema(..) => "database ",
-            Self::Broker(_) => "broker ",
-        }
-    }
-
-    /// One attempt, which takes at most `limit` for each address that is tried.
+    /// One attempt within `limit`.
     ///
     /// # Errors
-    /// The reason, which begins with what the target is. For several brokers that of the first one that may yet heal, else that of the first.
-    pub async fn ready_within(&self, limit: Duration) -> Result<(), Failure> {
-        let attempt = self.attempt(limit).await;
-        attempt.map_err(|failure| Failure { reason: format!("{}{}", self.kind(), failure.reason), ..failure })
-    }
-
-    async fn attempt(&self, limit: Duration) -> Result<(), Failure> {
-        match self {
-            Self::Database(Database::Postgres(postgres)) => check::postgres::ready_within(postgres, limit).await,
-            Self::Database(Database::Sqlite(path)) => check::sqlite::ready(path).await,
+    /// The reason, which begins with what the target is.
+    pub async fn check(&self, limit: impl Into<Limit>) -> Result<(), Failure> {
+        let limit = limit.into();
+        let (kind, attempt) = match self {
+            Self::Service(service) => (service.kind(), service.check(limit).await),
             Self::Schema(database, needed, seen) => {
-                let _ = seen.set(migrate::look(database, needed, limit).await?);
-                Ok(())
+                let look = migrate::look(database, needed, limit).await;
+                ("database", look.map(|state| _ = seen.set(state)))
             }
-            Self::Broker(brokers) => {
-                let mut worst: Option<Failure> = None;
-                for broker in brokers {
-                    let Err(failure) = check::amqp::ready_within(broker, limit).await else { return Ok(()) };
-                    if worst.as_ref().is_none_or(|worst| failure.heals && !worst.heals) {
-                        worst = Some(failure);
-                    }
-                }
-                worst.map_or(Ok(()), Err)
-            }
-        }
+        };
+        attempt.map_err(|failure| Failure { reason: format!("{kind} {}", failure.reason), ..failure })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind())?;
         match self {
-            Self::Database(Database::Postgres(postgres)) | Self::Schema(Database::Postgres(postgres), ..) => {
-                f.write_str(&check::postgres::name(postgres))
-            }
-            Self::Database(Database::Sqlite(path)) | Self::Schema(Database::Sqlite(path), ..) => {
-                write!(f, "{}", path.display())
-            }
-            Self::Broker(brokers) => {
-                let names = brokers.iter().map(check::amqp::name).collect::<Vec<_>>();
-                f.write_str(&names.join(" or "))
-            }
+            Self::Service(service) => service.fmt(f),
+            Self::Schema(database, ..) => write!(f, "database {}", database.name()),
         }
     }
 }
@@ -150,7 +139,7 @@ impl fmt::Display for Target {
 mod tests {
     use super::*;
     use crate::airflow::version::Version;
-    use crate::database::Postgres;
+    use crate::service::database::{Driver, Postgres};
     use std::net::{TcpListener, TcpStream};
 
     const SHORT: Duration = Duration::from_millis(500);
@@ -158,11 +147,20 @@ mod tests {
     /// What the first look at the schema says of a port, as a role has it.
     fn look(port: u16) -> Failure {
         let (host, user, name) = ("127.0.0.1".into(), "airflow".into(), "airflow".into());
-        let database = Postgres { host, port, user, password: None, name, parameters: Vec::new() };
+        let database = Postgres {
+            host,
+            port,
+            user,
+            password: None,
+            name,
+            parameters: Vec::new(),
+            driver: Driver::default(),
+            default_port: false,
+        };
         let needed = Needed { schemas: Vec::new(), version: Version::new(3, 3, 2) };
         let target = Target::Schema(Database::Postgres(database), Arc::new(needed), Arc::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(target.ready_within(SHORT)).unwrap_err()
+        runtime.block_on(target.check(SHORT)).unwrap_err()
     }
 
     #[test]

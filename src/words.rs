@@ -17,6 +17,26 @@ pub fn duration(text: &str) -> Option<Duration> {
     (duration <= Duration::from_hours(366 * 24)).then_some(duration)
 }
 
+/// A size as Kubernetes writes it: `500Mi`, `6Gi`, `2G`, or plain bytes; a `B` behind the unit is let pass.
+pub fn bytes(text: &str) -> Option<u64> {
+    let text = text.strip_suffix('B').filter(|rest| rest.ends_with(|c: char| c.is_ascii_alphabetic())).unwrap_or(text);
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = match &text[digits..] {
+        "" => 1,
+        "k" | "K" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1_u64 << 40,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
 /// Whether a Kubernetes object may have this name.
 pub fn is_object_name(text: &str) -> bool {
     let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -53,6 +73,16 @@ pub fn nearest(name: &str, names: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_the_units_of_kubernetes() {
+        for (text, size) in [("7", 7), ("500Mi", 500 << 20), ("6GiB", 6 << 30), ("2G", 2_000_000_000), ("1k", 1000)] {
+            assert_eq!(bytes(text), Some(size), "{text}");
+        }
+        for wrong in ["", "B", "Mi", "1.5Gi", "-1", "6 Gi", "18446744073709551615Ki"] {
+            assert_eq!(bytes(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_have_units_and_a_limit() {

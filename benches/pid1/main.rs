@@ -1,8 +1,9 @@
-//! PID 1 against tini, dumb-init and catatonit, all in one run on one machine: start, start race, signal latency, reaping,
-//! idle memory and wake-ups. Absolute times depend on the machine; the ratios and goals at the end are the result.
+//! PID 1 against tini, dumb-init and catatonit, all in one run on one machine: start, start race, signal latency,
+//! reaping, idle memory and wake-ups. Absolute times depend on the machine; the ratios and goals at the end are the
+//! result.
 //!
-//! `cargo bench --bench pid1 -- [--seconds N] [--rounds N]`; the binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else the
-//! static release build if there is one.
+//! `cargo bench --bench pid1 -- [--seconds N] [--rounds N]`; the binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else
+//! the static release build if there is one. `KUBE_AIRFLOW_BENCH_BEFORE` names an older binary of ours, for a row.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails ends the benchmark")]
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
@@ -164,6 +165,9 @@ fn inits() -> Vec<Init> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let mut inits =
         vec![Init { name: "kube-airflow-init", words: words(&[ours.to_str().unwrap(), "exec", "--bare", "--"]) }];
+    if let Some(before) = std::env::var_os("KUBE_AIRFLOW_BENCH_BEFORE") {
+        inits.push(Init { name: "before", words: words(&[before.to_str().unwrap(), "exec", "--bare", "--"]) });
+    }
     for (name, init) in [
         ("tini", words(&["tini", "--"])),
         ("tini-static", words(&["tini-static", "--"])),

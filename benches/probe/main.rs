@@ -1,23 +1,27 @@
-//! What a probe costs, against the commands of the official chart in the same run: a real scheduler and a real worker of
-//! Airflow 3.3.2, CPU, memory and wall time of each probe, what it costs the servers, and what a thousand pods cost.
+//! What a probe costs, against the commands of the official chart in the same run: a real scheduler and a real worker
+//! of Airflow 3.3.2, CPU, memory and wall time of each probe, what it costs the servers, and what a thousand pods cost.
 //!
-//! Writes `docs/probe-cost.md` and `docs/probe-cost.svg`.
+//! Writes `docs/probe-cost.md` and `docs/probe-cost.svg`. With `KUBE_AIRFLOW_BENCH_BEFORE`, an older binary of ours, it
+//! only compares: probes of that one and of `KUBE_AIRFLOW_BENCH_BINARY`, else ours, in turn.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails ends the benchmark")]
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
-#[path = "../../tests/celery/mod.rs"]
+#[path = "../../tests/support/celery.rs"]
 mod celery;
-#[path = "../../tests/common/mod.rs"]
+#[path = "../../tests/support/common/mod.rs"]
 mod common;
 mod measure;
 mod plot;
-#[path = "../../tests/stack/mod.rs"]
+#[path = "../../tests/support/skip.rs"]
+mod skip;
+#[path = "../../tests/support/stack/mod.rs"]
 mod stack;
 
 use measure::{Cost, Servers};
 use stack::line::THREE;
 use stack::{Stack, poll};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -31,8 +35,8 @@ const GOAL_CPU: f64 = 500.0;
 const GOAL_MEMORY: f64 = 15.0;
 const GOAL_WALL: [f64; 2] = [15.0, 30.0];
 
-/// Seconds between two probes: of docs/probes.md for roles without pages, and of the official chart, which has no readiness
-/// probe for these.
+/// Seconds between two probes: of docs/probes.md for roles without pages, and of the official chart, which has no
+/// readiness probe for these.
 const LIVENESS: f64 = 20.0;
 const READINESS: f64 = 30.0;
 const CHART: f64 = 60.0;
@@ -70,6 +74,9 @@ fn main() {
     let servers = Servers::find();
     let idle = servers.idle();
     let mut rows = rows(&stack, &airflow);
+    if let Some(before) = std::env::var_os("KUBE_AIRFLOW_BENCH_BEFORE") {
+        return compare(&mut stack, &rows, &before);
+    }
     for round in 1..=ROUNDS {
         println!("round {round} of {ROUNDS}");
         for row in &mut rows {
@@ -86,6 +93,26 @@ fn main() {
     std::fs::write(docs.join("probe-cost.svg"), plot::svg(&bars(&rows))).unwrap();
 }
 
+/// Tells the ratios of two binaries of ours.
+fn compare(stack: &mut Stack, rows: &[Row], before: &OsStr) {
+    let own = std::env::var_os("KUBE_AIRFLOW_BENCH_BINARY");
+    let own = own.unwrap_or_else(|| env!("CARGO_BIN_EXE_kube-airflow-init").into());
+    for row in rows.iter().filter(|row| row.times == OURS) {
+        let [now, before] = measure::in_turn(OURS * ROUNDS, &*row.command, [&own, before]);
+        println!(
+            "{:<34} wall {:.2} ms, {:.2} before: {:.2}; CPU {:.2} ms, {:.2} before: {:.2}",
+            row.name,
+            now.0,
+            before.0,
+            now.0 / before.0,
+            now.1,
+            before.1,
+            now.1 / before.1
+        );
+    }
+    stack.all_running();
+}
+
 /// In the order of the constants below.
 fn rows(stack: &Stack, airflow: &Path) -> Vec<Row> {
     let template = |role: &str, words: &[&str]| {
@@ -94,7 +121,10 @@ fn rows(stack: &Stack, airflow: &Path) -> Vec<Row> {
     };
     let ours = |name, role: &str, kind: &str, tls: bool| {
         let command = template(role, &["probe", kind]);
+        let run = command.get_envs().find(|(name, _)| *name == "KUBE_AIRFLOW_RUN").unwrap().1.unwrap().to_owned();
         let make = move || {
+            // Each is to ask: what the one before has seen would answer it.
+            let _ = std::fs::remove_file(Path::new(&run).join("scheduler-heartbeat.json"));
             let mut command = measure::copied(&command);
             if !tls {
                 command.env("POSTGRES_EXTRAS", "?sslmode=disable");
@@ -171,7 +201,8 @@ fn report(rows: &[Row]) -> String {
 fn pods(rows: &[Row]) -> String {
     let mut out = format!(
         "\n## A thousand pods\n\nAt the periods of [probes.md](probes.md) (liveness every {LIVENESS} s, readiness every {READINESS} s) \
-         and of the official chart\n(liveness every {CHART} s, no readiness), extrapolated from the figures above.\n\n\
+         and of the official chart\n(liveness every {CHART} s, no readiness), extrapolated from the figures above as if each probe asked by itself: what it \
+         costs\nthe servers where a probe asks nothing that is known was measured with [many pods](scale.md).\n\n\
          | | probes a second | CPU in the pods | CPU of Postgres | CPU of RabbitMQ | new connections a second | open at a time | \
          control messages that workers read, a second |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n"
     );
@@ -207,8 +238,8 @@ fn pods(rows: &[Row]) -> String {
             .unwrap();
         }
     }
-    out + "\nOpen at a time counts a probe for as long as it runs. The servers' share is larger because ours ask five times as often. The\n\
-           chart's ping was measured with one worker: sent to a thousand, it costs RabbitMQ and every worker more than that.\n"
+    out + "\nOpen at a time counts a probe for as long as it runs. The servers' share is larger because ours ask five times as often.\n\
+           The chart's ping was measured with one worker: sent to a thousand, it costs RabbitMQ and every worker more than that.\n"
 }
 
 fn bars(rows: &[Row]) -> Vec<plot::Group> {

@@ -4,7 +4,7 @@ use crate::common::{pause, postgres, rabbitmq};
 use crate::stack::process::{command_line, descendants};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -118,6 +118,23 @@ pub(crate) fn copied(command: &Command) -> Command {
     copy.args(command.get_args()).env_clear();
     copy.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     copy
+}
+
+/// Medians of wall and CPU time in milliseconds of a command with each of two programs, one by one in turn.
+pub(crate) fn in_turn(times: usize, command: &dyn Fn() -> Command, programs: [&OsStr; 2]) -> [(f64, f64); 2] {
+    let mut costs = [Cost::default(), Cost::default()];
+    for _ in 0..times {
+        for (cost, program) in costs.iter_mut().zip(programs) {
+            let (words, mut command) = (command(), Command::new(program));
+            command.args(words.get_args()).env_clear();
+            command.envs(words.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            cost.runs.push(run(&command));
+        }
+    }
+    costs.map(|cost| {
+        let (wall, cpu, _) = cost.medians();
+        (wall, cpu)
+    })
 }
 
 /// Runs a command below a small process of our own, whose only child it is: so its peak of memory can be told.

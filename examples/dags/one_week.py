@@ -1,23 +1,21 @@
 """A DAG for every day of a week that is over: nothing is scheduled, a backfill fills the days. See docs/tutorial.md."""
 
 from datetime import datetime
+from inspect import signature
 
 try:  # Airflow 3
     from airflow.providers.standard.operators.bash import BashOperator
     from airflow.sdk import DAG
-
-    DAILY = {"schedule": "@daily"}
 except ImportError:
     from airflow import DAG
 
-    try:  # Airflow 2, from 2.4
+    try:  # Airflow 2
         from airflow.operators.bash import BashOperator
-
-        DAILY = {"schedule": "@daily"}
     except ImportError:  # Airflow 1.10
         from airflow.operators.bash_operator import BashOperator
 
-        DAILY = {"schedule_interval": "@daily"}
+# Its name since Airflow 2.4, and the one before.
+SCHEDULE = "schedule" if "schedule" in signature(DAG.__init__).parameters else "schedule_interval"
 
 
 with DAG(
@@ -28,6 +26,6 @@ with DAG(
     catchup=False,
     is_paused_upon_creation=False,
     tags=["example"],
-    **DAILY
+    **{SCHEDULE: "@daily"}
 ) as dag:
     BashOperator(task_id="print_date", bash_command="echo 'the day is {{ ds }}'")

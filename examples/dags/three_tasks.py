@@ -1,26 +1,24 @@
 """A first DAG: extract >> transform >> load, in a second of work. It runs unchanged on Airflow 1.10, 2 and 3."""
 
 from datetime import datetime
+from inspect import signature
 
 try:  # Airflow 3
     from airflow.providers.standard.operators.bash import BashOperator
     from airflow.providers.standard.operators.python import PythonOperator
     from airflow.sdk import DAG
-
-    NO_SCHEDULE = {"schedule": None}
 except ImportError:
     from airflow import DAG
 
-    try:  # Airflow 2, from 2.4
+    try:  # Airflow 2
         from airflow.operators.bash import BashOperator
         from airflow.operators.python import PythonOperator
-
-        NO_SCHEDULE = {"schedule": None}
     except ImportError:  # Airflow 1.10
         from airflow.operators.bash_operator import BashOperator
         from airflow.operators.python_operator import PythonOperator
 
-        NO_SCHEDULE = {"schedule_interval": None}
+# Its name since Airflow 2.4, and the one before.
+SCHEDULE = "schedule" if "schedule" in signature(DAG.__init__).parameters else "schedule_interval"
 
 
 def extract():
@@ -40,7 +38,7 @@ with DAG(
     catchup=False,
     is_paused_upon_creation=False,
     tags=["example"],
-    **NO_SCHEDULE
+    **{SCHEDULE: None}
 ) as dag:
     extracted = PythonOperator(task_id="extract", python_callable=extract)
     transformed = PythonOperator(

@@ -1,5 +1,5 @@
-//! Which Airflow is installed, and where: found by its `airflow` script and the folders beside it. No Python is started,
-//! because that costs seconds where this costs a millisecond.
+//! Which Airflow is installed, and where: found by its `airflow` script and the folders beside it. No Python is
+//! started, because that costs seconds where this costs a millisecond.
 
 mod metadata;
 mod places;
@@ -30,6 +30,8 @@ pub struct Installed {
     pub site_packages: PathBuf,
     /// Providers by the end of their package name: `celery`, `fab`, `common-sql`.
     pub providers: BTreeMap<String, Version>,
+    /// The version of SQLAlchemy, which reads the URL of the database.
+    pub sqlalchemy: Option<Version>,
 }
 
 /// No installation was found; the text says where it was looked for and what to set.
@@ -74,8 +76,9 @@ fn list(paths: &[PathBuf]) -> String {
 
 /// Finds the installation that the command `airflow` belongs to.
 ///
-/// `path` is the value of `PATH`, `pythonpath` that of `PYTHONPATH`, `home` the user's home folder (for `pip --user`), and
-/// `explicit` the script named by `KUBE_AIRFLOW_AIRFLOW`. The first `airflow` in `PATH` counts, as it does for a shell.
+/// `path` is the value of `PATH`, `pythonpath` that of `PYTHONPATH`, `home` the user's home folder (for `pip --user`),
+/// and `explicit` the script named by `KUBE_AIRFLOW_AIRFLOW`. The first `airflow` in `PATH` counts, as it does for a
+/// shell.
 pub fn find(
     path: &OsStr,
     pythonpath: Option<&OsStr>,
@@ -94,20 +97,29 @@ pub fn find(
         if looked.contains(&site_packages) {
             continue;
         }
-        let package = site_packages.join("airflow");
-        if package.join("__init__.py").is_file() {
+        let package = Some(site_packages.join("airflow")).filter(|package| package.join("__init__.py").is_file());
+        if let Some(package) = package.or_else(|| places::linked(&site_packages)) {
             let found = metadata::read(&site_packages);
             let version_text = found.version.or_else(|| metadata::version_in_package(&package));
             let Some((version_text, version)) = version_text.and_then(|text| Some((text.clone(), text.parse().ok()?)))
             else {
                 return Err(Error::NoVersion(package));
             };
-            let providers = found.providers;
+            let (providers, sqlalchemy) = (found.providers, found.sqlalchemy);
             let python = match interpreter {
                 script::Interpreter::Python(python) => Some(python),
                 _ => None,
             };
-            return Ok(Installed { version, version_text, script, python, package, site_packages, providers });
+            return Ok(Installed {
+                version,
+                version_text,
+                script,
+                python,
+                package,
+                site_packages,
+                providers,
+                sqlalchemy,
+            });
         }
         looked.push(site_packages);
     }

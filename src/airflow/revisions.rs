@@ -1,16 +1,16 @@
 //! Which schema revisions the installed Airflow knows, read from its migration files without Python.
 //!
-//! The head is what the database must be at; the known ones tell a database that is behind from one that a newer Airflow
-//! has migrated. Since 3.0 providers may bring tables with a history of their own (FAB, Edge), and all must be at their
-//! head.
+//! The head is what the database must be at; the known ones tell a database that is behind from one that a newer
+//! Airflow has migrated. Since 3.0 others may bring tables with a history of their own (FAB, Edge), and all must be at
+//! their head.
 
 mod managers;
 mod source;
 #[cfg(test)]
 mod tests;
 
+use super::facts::{DB_MANAGERS, Managers};
 use super::installed::Installed;
-use super::version::Line;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -45,33 +45,53 @@ pub enum Error {
     /// A folder without a single revision.
     #[error("{} has no migrations", .0.display())]
     Empty(PathBuf),
-    /// A class in `[database] external_db_managers`, or of a provider, that is not where its name says.
-    #[error("database manager {class}: {reason}")]
-    Manager {
-        /// The path of the class: `package.module.Class`.
-        class: String,
-        /// What was not found.
-        reason: &'static str,
-    },
 }
 
-/// Everything `airflow db migrate` brings up to date: Airflow's own schema first, then, from 3.0 on, those of installed
-/// providers and of `managers`, the class paths in `[database] external_db_managers`.
-pub fn required(installed: &Installed, managers: &[String]) -> Result<Vec<Schema>, Error> {
+/// What `airflow db migrate` brings up to date.
+#[derive(Debug)]
+pub struct Required {
+    /// Airflow's own schema first, then those of database managers.
+    pub schemas: Vec<Schema>,
+    /// Database managers that only Python finds, each with what was not found here: they may be on `PYTHONPATH`, in the
+    /// folder of plugins, or an editable installation. Nothing is wrong with that, and nothing is known of their
+    /// schema.
+    pub unseen: Vec<String>,
+}
+
+/// What an installation was told about further schemas.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    /// The class paths in `[database] external_db_managers`.
+    pub managers: Vec<String>,
+    /// The class path in `[core] auth_manager`; the default one has no schema of its own.
+    pub auth_manager: Option<String>,
+}
+
+/// Everything `airflow db migrate` brings up to date: Airflow's own schema first, then those that [`DB_MANAGERS`] says.
+///
+/// # Errors
+/// Files of the installation cannot be read.
+pub fn required(installed: &Installed, named: &Named) -> Result<Required, Error> {
+    let mut unseen = Vec::new();
     let mut schemas = vec![schema("alembic_version".to_owned(), &installed.package.join("migrations/versions"))?];
-    if installed.version.line() < Line::V3 {
-        return Ok(schemas);
+    let asked = *DB_MANAGERS.at(installed.version);
+    if asked == Managers::None {
+        return Ok(Required { schemas, unseen });
     }
-    let mut classes = managers::of_providers(&installed.site_packages)?;
-    classes.extend(managers.iter().map(|class| class.trim().to_owned()).filter(|class| !class.is_empty()));
+    let packages = &installed.site_packages;
+    let mut classes = if asked == Managers::Declared { managers::of_providers(packages)? } else { Vec::new() };
+    classes.extend(named.managers.iter().map(|class| class.trim().to_owned()).filter(|class| !class.is_empty()));
+    classes.extend(named.auth_manager.as_ref().and_then(|class| managers::of_auth_manager(packages, class)));
     for (at, class) in classes.iter().enumerate() {
         if classes[..at].contains(class) {
             continue;
         }
-        let manager = managers::locate(&installed.site_packages, class)?;
-        schemas.push(schema(manager.table, &manager.versions)?);
+        match managers::locate(&installed.site_packages, class) {
+            Ok(manager) => schemas.push(schema(manager.table, &manager.versions)?),
+            Err(reason) => unseen.push(format!("{class}: {reason}")),
+        }
     }
-    Ok(schemas)
+    Ok(Required { schemas, unseen })
 }
 
 /// The migrations in one folder.

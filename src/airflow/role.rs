@@ -17,16 +17,31 @@ pub enum Role {
     Triggerer,
     /// Parses DAG files (2.3 and later, mandatory from 3 on).
     DagProcessor,
+    /// Runs one task, in a pod that an executor made for it.
+    Task,
     /// Everything that the line needs on one machine, as children of one init.
     Standalone,
 }
 
 impl Role {
     /// All roles, in the order of the documentation.
-    pub const ALL: [Self; 7] =
-        [Self::Web, Self::Scheduler, Self::Worker, Self::Flower, Self::Triggerer, Self::DagProcessor, Self::Standalone];
+    pub const ALL: [Self; 8] = [
+        Self::Web,
+        Self::Scheduler,
+        Self::Worker,
+        Self::Flower,
+        Self::Triggerer,
+        Self::DagProcessor,
+        Self::Task,
+        Self::Standalone,
+    ];
 
-    /// The role called `name`; `webserver` and `api-server` are the same one.
+    /// Those that a person starts; an executor starts the task.
+    pub fn named_ones() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|role| *role != Self::Task)
+    }
+
+    /// The role of that name; `webserver` and `api-server` are the same one.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "webserver" | "api-server" => Some(Self::Web),
@@ -43,6 +58,7 @@ impl Role {
             Self::Flower => "flower",
             Self::Triggerer => "triggerer",
             Self::DagProcessor => "dag-processor",
+            Self::Task => "task",
             Self::Standalone => "standalone",
         }
     }

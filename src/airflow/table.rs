@@ -1,15 +1,22 @@
 //! The one table of what differs by role and Airflow version: arguments, ports, needs, stopping and signals.
 //!
-//! Nothing else in the program looks at a role and a version together. A pair that does not exist is a row too, with
-//! the replacement to name.
+//! Nothing else in the program looks at a role and a version together, or decides by a role. A pair that does not exist
+//! is a row too, with the replacement to name.
 
+mod keys;
 mod probes;
+mod rows;
 
-pub use probes::{Ask, Limit, PROBES, Page, Probe, probe};
+pub use keys::Key;
+pub use probes::{Ask, Limit, PROBES, Page, Probe, probe, ui_page};
+pub use rows::{ABSENT, MIGRATE, SPECS, STANDALONE, TASK_TITLES};
 
+use super::executor::{Executors, Family};
+use super::options::Opt;
 use super::role::Role;
 use super::version::Version;
-use crate::process::signals::{SIGQUIT, SIGTERM};
+use crate::process::policy::{Disposition, Policy, Repeat, Scope, Step};
+use rows::{FIRST, LAST};
 use std::time::Duration;
 
 /// What a role must have before it is started.
@@ -21,50 +28,55 @@ pub enum Need {
     Schema,
     /// The broker answers, when the executor uses one.
     Broker,
-}
-
-/// Who gets a stop signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The main process alone: a group signal would kill a Celery worker's tasks.
-    Leader,
-    /// The main process and everything in its process group.
-    Group,
-}
-
-/// What is sent to a role that was told to stop and has not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// How long before KILL; at most half of the grace period.
-    pub before: Duration,
-    /// What is sent.
-    pub signal: i32,
-    /// To whom.
-    pub scope: Scope,
-}
-
-/// What happens to a signal that does not mean "stop".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Treatment {
-    /// It reaches the main process.
-    Forward,
-    /// It is dropped with one log line, because it would kill the role or leave orphans behind.
-    Drop,
+    /// The API server answers, which tasks of Airflow 3 speak to.
+    ApiServer,
 }
 
 /// A configuration option that decides a port, and the port when it is unset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Port {
     /// TCP port when nothing is configured.
     pub default: u16,
-    /// Section of airflow.cfg.
-    pub section: &'static str,
-    /// Key in that section.
-    pub key: &'static str,
+    /// The option.
+    pub option: &'static Opt,
+}
+
+/// Which tasks a role runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tasks {
+    /// None.
+    Never,
+    /// Those that an executor of this family starts.
+    Of(Family),
+    /// One, and it ends with it.
+    One,
+}
+
+/// Whose tasks a role has to do with, for probes and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queues {
+    /// It has nothing to do with queues.
+    None,
+    /// The queue of the tasks that name none.
+    Default,
+    /// Those of its option `--queues`, and else the default one.
+    Named,
+}
+
+/// Whether one process of a role, of all containers, may run at a time: then it holds a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Single {
+    /// There is no such thing.
+    Never,
+    /// Several get along, by row locks: on request alone.
+    OnRequest,
+    /// Several would run tasks twice.
+    Usual,
 }
 
 /// A supported role on a range of versions.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "columns of a table, each a question of its own")]
 pub struct Spec {
     /// The role.
     pub role: Role,
@@ -83,9 +95,51 @@ pub struct Spec {
     /// Seconds between the first stop signal and KILL when `KUBE_AIRFLOW_GRACE` is unset; `None`: no KILL of ours.
     pub grace: Option<u64>,
     /// What is sent between the stop signal and KILL.
-    pub ladder: &'static [Step],
+    pub escalation: &'static [Step],
     /// HUP, USR1 and USR2, in this order.
-    pub signals: [Treatment; 3],
+    pub signals: [Disposition; 3],
+    /// The family of executors that it belongs to: with no such executor it is not started.
+    pub family: Option<Family>,
+    /// The keys of a deployment that it uses, besides those of [`Spec::tasks`]: no more of them than it must have,
+    /// because whoever writes a DAG can read the ones of the pods that run it.
+    pub keys: &'static [Key],
+    /// Which tasks it runs.
+    pub tasks: Tasks,
+    /// Whose tasks it has to do with.
+    pub queues: Queues,
+    /// Whether it sees to the users of the UI.
+    pub users: bool,
+    /// Whether it sees to connections, variables and pools. One role of each deployment does, and its pods take turns.
+    pub declares: bool,
+    /// Whether a sidecar tells which tasks are left while it stops.
+    pub drains: bool,
+    /// Whether it may bring the schema up to date, where `KUBE_AIRFLOW_MIGRATE` leaves it to roles.
+    pub migrates: bool,
+    /// Whether it may make up SQLite and keys of its own where nothing distributed is named.
+    pub embedded: bool,
+    /// An option that must be on everywhere for it to run.
+    pub demands: Option<&'static Opt>,
+    /// Whether it holds a lease.
+    pub single: Single,
+}
+
+impl Spec {
+    /// The keys that it uses under these executors.
+    pub fn keys(&self, executors: &Executors) -> Vec<Key> {
+        // It serves the logs of the tasks that it runs itself, to whoever signs a request for them.
+        let serves_logs = self.tasks == Tasks::Of(Family::Local) && executors.may_run_in_scheduler();
+        let used = |key: &Key| self.keys.contains(key) || (*key == Key::Secret && serves_logs);
+        Key::ALL.into_iter().filter(used).collect()
+    }
+
+    /// Whether it runs tasks under these executors.
+    pub fn runs_tasks(&self, executors: &Executors) -> bool {
+        match self.tasks {
+            Tasks::Never => false,
+            Tasks::Of(family) => executors.has(family),
+            Tasks::One => true,
+        }
+    }
 }
 
 /// A role that a range of versions does not have.
@@ -100,184 +154,6 @@ pub struct Absent {
     /// What to use in its place.
     pub instead: &'static str,
 }
-
-const FIRST: Version = Version::new(0, 0, 0);
-const TWO: Version = Version::new(2, 0, 0);
-const TWO_TWO: Version = Version::new(2, 2, 0);
-const TWO_THREE: Version = Version::new(2, 3, 0);
-const THREE: Version = Version::new(3, 0, 0);
-const LAST: Version = Version::new(u16::MAX, 0, 0);
-
-use Need::{Broker, Database, Schema};
-use Treatment::{Drop, Forward};
-
-/// Kubernetes gives a pod 30 s unless told otherwise; ours ends a little before, so that the last word is ours.
-const USUAL_GRACE: Option<u64> = Some(25);
-
-/// A worker's cold stop: tasks are told to end and fail at once, so that none is left "running". 15 s are enough for it.
-const COLD: &[Step] = &[Step { before: Duration::from_secs(15), signal: SIGQUIT, scope: Scope::Leader }];
-
-/// TERM once more. These roles end by a `sys.exit` in their signal handler, and Python drops the exception when it comes up
-/// in a callback of C code ("Exception ignored in"): the role goes on as if nothing had been asked. Seen on a dag-processor
-/// of 3.3, in pydantic. One that is ending already loses nothing by it: idle ones take 6 s at most.
-const AGAIN: &[Step] = &[Step { before: Duration::from_secs(10), signal: SIGTERM, scope: Scope::Leader }];
-
-/// Supported pairs. Signals measured per role: HUP, USR1 and USR2 kill most roles and leave their children behind; a
-/// Celery worker re-executes itself on HUP and dumps stacks on USR1; the scheduler of 2 and 3 dumps its executor on USR2.
-pub const SPECS: &[Spec] = &[
-    Spec {
-        role: Role::Web,
-        since: FIRST,
-        before: THREE,
-        argv: &["webserver"],
-        port: Some(Port { default: 8080, section: "webserver", key: "web_server_port" }),
-        needs: &[Database, Schema],
-        stop: Scope::Group,
-        grace: USUAL_GRACE,
-        ladder: &[],
-        signals: [Drop, Drop, Drop],
-    },
-    Spec {
-        role: Role::Web,
-        since: THREE,
-        before: LAST,
-        argv: &["api-server"],
-        port: Some(Port { default: 8080, section: "api", key: "port" }),
-        needs: &[Database, Schema],
-        stop: Scope::Group,
-        grace: USUAL_GRACE,
-        ladder: &[],
-        signals: [Drop, Drop, Drop],
-    },
-    Spec {
-        role: Role::Scheduler,
-        since: FIRST,
-        before: TWO,
-        argv: &["scheduler"],
-        port: None,
-        needs: &[Database, Schema, Broker],
-        stop: Scope::Group,
-        grace: USUAL_GRACE,
-        ladder: AGAIN,
-        signals: [Drop, Drop, Drop],
-    },
-    Spec {
-        role: Role::Scheduler,
-        since: TWO,
-        before: LAST,
-        argv: &["scheduler"],
-        port: None,
-        needs: &[Database, Schema, Broker],
-        stop: Scope::Group,
-        grace: USUAL_GRACE,
-        ladder: AGAIN,
-        signals: [Drop, Drop, Forward],
-    },
-    Spec {
-        role: Role::Worker,
-        since: FIRST,
-        before: TWO,
-        argv: &["worker"],
-        port: Some(Port { default: 8793, section: "celery", key: "worker_log_server_port" }),
-        needs: &[Database, Schema, Broker],
-        stop: Scope::Leader,
-        grace: None,
-        ladder: COLD,
-        signals: [Forward, Forward, Drop],
-    },
-    Spec {
-        role: Role::Worker,
-        since: TWO,
-        before: LAST,
-        argv: &["celery", "worker"],
-        port: Some(Port { default: 8793, section: "logging", key: "worker_log_server_port" }),
-        needs: &[Database, Schema, Broker],
-        stop: Scope::Leader,
-        grace: None,
-        ladder: COLD,
-        signals: [Forward, Forward, Drop],
-    },
-    Spec {
-        role: Role::Flower,
-        since: FIRST,
-        before: TWO,
-        argv: &["flower"],
-        port: Some(Port { default: 5555, section: "celery", key: "flower_port" }),
-        needs: &[Broker],
-        stop: Scope::Group,
-        grace: USUAL_GRACE,
-        ladder: AGAIN,
-        signals: [Drop, Drop, Drop],
-    },
-    Spec {
-        role: Role::Flower,
-        since: TWO,
-        before: LAST,
-        argv: &["celery", "flower"],
-        port: Some(Port { default: 5555, section: "celery", key: "flower_port" }),
-        needs: &[Broker],
-        stop: Scope::Group,
-        grace: USUAL_GRACE,
-        ladder: AGAIN,
-        signals: [Drop, Drop, Drop],
-    },
-    Spec {
-        role: Role::Triggerer,
-        since: TWO_TWO,
-        before: LAST,
-        argv: &["triggerer"],
-        port: Some(Port { default: 8794, section: "logging", key: "trigger_log_server_port" }),
-        needs: &[Database, Schema],
-        stop: Scope::Group,
-        grace: USUAL_GRACE,
-        ladder: &[],
-        signals: [Drop, Drop, Drop],
-    },
-    Spec {
-        role: Role::DagProcessor,
-        since: TWO_THREE,
-        before: LAST,
-        argv: &["dag-processor"],
-        port: None,
-        needs: &[Database, Schema],
-        stop: Scope::Group,
-        grace: USUAL_GRACE,
-        ladder: AGAIN,
-        signals: [Drop, Drop, Drop],
-    },
-];
-
-/// Pairs that do not exist. `standalone` has no arguments of its own: its children are rows of [`STANDALONE`].
-pub const ABSENT: &[Absent] = &[
-    Absent {
-        role: Role::Triggerer,
-        since: FIRST,
-        before: TWO_TWO,
-        instead: "deferrable operators came with Airflow 2.2; before, leave the triggerer out",
-    },
-    Absent {
-        role: Role::DagProcessor,
-        since: FIRST,
-        before: TWO_THREE,
-        instead: "before Airflow 2.3 the scheduler parses the DAG files: start `scheduler` alone",
-    },
-];
-
-/// The children of `standalone`, by version.
-pub const STANDALONE: &[(Version, Version, &[Role])] = &[
-    (FIRST, TWO, &[Role::Web, Role::Scheduler]),
-    (TWO, TWO_TWO, &[Role::Web, Role::Scheduler]),
-    (TWO_TWO, THREE, &[Role::Web, Role::Scheduler, Role::Triggerer]),
-    (THREE, LAST, &[Role::Web, Role::Scheduler, Role::DagProcessor, Role::Triggerer]),
-];
-
-/// What brings the schema up to date, by version: words after `airflow`. `upgradedb` also fills an empty database, without
-/// the example connections that `initdb` adds.
-pub const MIGRATE: &[(Version, Version, &[&str])] = &[
-    (FIRST, TWO, &["upgradedb"]),
-    (TWO, Version::new(2, 7, 0), &["db", "upgrade"]),
-    (Version::new(2, 7, 0), LAST, &["db", "migrate"]),
-];
 
 /// The words after `airflow` that bring the schema up to date.
 pub fn migrate(version: Version) -> &'static [&'static str] {
@@ -308,6 +184,59 @@ pub fn spec(role: Role, version: Version) -> Result<&'static Spec, Unsupported> 
     })
 }
 
+/// The place of a row in [`SPECS`], by which the prepare stage tells PID 1 what it is about to become.
+pub fn row(spec: &Spec) -> Option<usize> {
+    SPECS.iter().position(|row| std::ptr::eq(row, spec))
+}
+
+/// Whether a sidecar tells which tasks are left while this role stops.
+pub fn drains(role: Role) -> bool {
+    SPECS.iter().any(|row| row.role == role && row.drains)
+}
+
+/// Whether a role may hold a lease, in one release at least.
+pub fn may_be_single(role: Role) -> bool {
+    SPECS.iter().any(|row| row.role == role && row.single != Single::Never)
+}
+
+/// Whether a role, or a child of it, writes a heartbeat into the database, in one release at least.
+pub fn beats(role: Role) -> bool {
+    let beats = |row: &Probe| matches!(row.liveness, Ask::Heartbeat { .. }) && row.role == role;
+    role == Role::Standalone || PROBES.iter().any(beats)
+}
+
+/// Whether a role is one piece of work: its end is the container's, whatever it ended with, and its arguments are
+/// nobody's business, for an executor writes a token into them.
+pub fn is_one_task(role: Role) -> bool {
+    SPECS.iter().any(|row| row.role == role && row.tasks == Tasks::One)
+}
+
+/// Whether a role reads DAGs, on one of the lines at least.
+pub fn has_dags(role: Role) -> bool {
+    role != Role::Flower
+}
+
+/// The policy of a role's row, with the grace period that was asked for.
+pub fn policy(spec: &Spec, grace: Option<Duration>) -> Policy {
+    Policy {
+        // A role's helpers must not hear a signal that only its main process understands.
+        others: Scope::Leader,
+        signals: spec.signals,
+        escalation: spec.escalation.to_vec(),
+        repeat: Repeat::Escalate,
+        ..Policy::plain(spec.stop, grace.or(spec.grace.map(Duration::from_secs)))
+    }
+}
+
+/// The policy before a role runs: everything that is there is to end, and nothing needs long for it.
+pub fn policy_of_preparation() -> Policy {
+    Policy {
+        signals: [Disposition::Drop; 3],
+        repeat: Repeat::Escalate,
+        ..Policy::plain(Scope::Group, Some(Duration::from_secs(25)))
+    }
+}
+
 /// A range of versions in words.
 pub fn range(since: Version, before: Version) -> String {
     match (since == FIRST, before == LAST) {
@@ -330,6 +259,8 @@ pub fn standalone(version: Version) -> &'static [Role] {
 mod tests {
     use super::*;
     use crate::airflow::version::Line;
+    use crate::process::signal::{SIGKILL, SIGTERM};
+    use rows::{THREE, TWO, TWO_THREE, TWO_TWO};
 
     #[test]
     fn every_pair_has_exactly_one_row() {
@@ -354,16 +285,55 @@ mod tests {
     }
 
     #[test]
-    fn only_the_worker_is_stopped_by_its_main_process_alone() {
+    fn only_what_runs_tasks_outside_the_scheduler_is_stopped_by_its_main_process_alone() {
         for row in SPECS {
-            assert_eq!(row.stop == Scope::Leader, row.role == Role::Worker, "{:?}", row.argv);
-            let ladder = match row.role {
-                Role::Worker => Some(SIGQUIT),
-                Role::Scheduler | Role::DagProcessor | Role::Flower => Some(SIGTERM),
-                _ => None,
+            let runs = matches!(row.tasks, Tasks::One | Tasks::Of(Family::Celery));
+            assert_eq!(row.stop == Scope::Leader, runs, "{:?}", row.argv);
+            let escalation: &[(i32, Scope)] = match row.role {
+                Role::Worker => &[(SIGTERM, Scope::Tasks), (SIGKILL, Scope::Tasks)],
+                Role::Scheduler | Role::DagProcessor | Role::Flower => &[(SIGTERM, Scope::Leader)],
+                Role::Triggerer => &[(SIGTERM, Scope::Group)],
+                _ => &[],
             };
-            assert_eq!(row.ladder.first().map(|step| step.signal), ladder, "{:?}", row.argv);
+            let steps: Vec<_> = row.escalation.iter().map(|step| (step.signal, step.scope)).collect();
+            assert_eq!(steps, escalation, "{:?}", row.argv);
         }
+    }
+
+    #[test]
+    fn a_task_of_airflow_3_needs_neither_database_nor_keys_nor_does_anything_for_others() {
+        for row in SPECS.iter().filter(|row| row.role == Role::Task) {
+            assert!(
+                !row.migrates && !row.users && !row.declares && !row.embedded && !row.needs.contains(&Need::Schema)
+            );
+            assert!(row.since < THREE || (row.needs == [Need::ApiServer] && row.keys.is_empty()));
+        }
+    }
+
+    #[test]
+    fn each_deployment_has_one_role_for_objects_and_one_for_users() {
+        for version in [FIRST, TWO, THREE] {
+            let of = |wanted: fn(&Spec) -> bool| {
+                let rows = SPECS.iter().filter(|row| row.since <= version && version < row.before && wanted(row));
+                rows.map(|row| row.role).collect::<Vec<_>>()
+            };
+            assert_eq!(of(|row| row.declares), [Role::Scheduler]);
+            assert_eq!(of(|row| row.users), [Role::Web]);
+        }
+    }
+
+    #[test]
+    fn the_key_of_task_tokens_is_where_they_are_signed_and_verified() {
+        for row in SPECS {
+            let signs = row.before > THREE && matches!(row.role, Role::Web | Role::Scheduler);
+            assert!(row.keys.contains(&Key::Jwt) == signs || row.role == Role::Scheduler, "{:?}", row.argv);
+        }
+        let secret = |text: &str| {
+            let spec = spec(Role::Scheduler, Line::V3.tested()).unwrap();
+            spec.keys(&Executors::parse(text, false)).contains(&Key::Secret)
+        };
+        assert!(secret("LocalExecutor") && secret("my.Own") && secret("LocalKubernetesExecutor"));
+        assert!(!secret("CeleryExecutor") && !secret("CeleryExecutor,KubernetesExecutor"));
     }
 
     #[test]

@@ -55,6 +55,33 @@ impl Line {
     }
 }
 
+/// Releases that went through a whole deployment: those of the lines, and the rows of docs/versions.md. Oldest first.
+pub const RUN: &[Version] = &[
+    Version::new(1, 10, 12),
+    Version::new(1, 10, 15),
+    Version::new(2, 0, 2),
+    Version::new(2, 2, 5),
+    Version::new(2, 6, 3),
+    Version::new(2, 10, 5),
+    Version::new(2, 11, 2),
+    Version::new(3, 0, 6),
+    Version::new(3, 1, 8),
+    Version::new(3, 2, 2),
+    Version::new(3, 3, 2),
+    Version::new(3, 4, 0),
+];
+
+/// Where a release stands among those of [`RUN`], in words.
+pub fn standing(version: Version) -> String {
+    let (older, newer) = (RUN.iter().rfind(|run| **run < version), RUN.iter().find(|run| **run > version));
+    match (older, newer) {
+        _ if RUN.contains(&version) => "this release was run as a whole, see docs/versions.md".to_owned(),
+        (Some(older), Some(newer)) => format!("not run itself; {older} and {newer} on either side of it were"),
+        (Some(newest), None) => format!("newer than any release that was run; the newest one is {newest}"),
+        _ => format!("older than any release that was run; the oldest one is {}", RUN[0]),
+    }
+}
+
 /// The text does not begin with a number.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a version number")]
@@ -110,6 +137,29 @@ mod tests {
         }
         assert!("airflow".parse::<Version>().is_err());
         assert!("".parse::<Version>().is_err());
+    }
+
+    #[test]
+    fn a_release_is_told_where_it_stands_among_those_that_were_run() {
+        for (text, words) in [
+            ("2.6.3", "this release was run"),
+            ("2.7.0", "2.6.3 and 2.10.5 on either side"),
+            ("3.4.0b2", "this release was run"),
+            ("3.5.0", "newer than any"),
+            ("1.10.10", "older than any"),
+        ] {
+            let said = standing(text.parse().unwrap());
+            assert!(said.contains(words), "{text}: {said}");
+        }
+        assert!(RUN.is_sorted() && Line::ALL.iter().all(|line| RUN.contains(&line.tested())));
+    }
+
+    #[test]
+    fn the_page_of_releases_has_a_row_for_each_that_was_run() {
+        let page = include_str!("../../docs/versions.md");
+        for run in RUN.iter().filter(|run| Line::ALL.iter().all(|line| line.tested() != **run)) {
+            assert!(page.contains(&format!("\n| {run}")), "{run}");
+        }
     }
 
     #[test]

@@ -6,10 +6,13 @@ use clap::Args;
 
 pub(super) const HELP: &str = "\
 On Postgres each pod compares a fingerprint of its keys (never the keys) with those of the first pod and ends with 83 \
-when one differs. --accept, run once as a Job with the new keys, makes them the ones to compare with. --create-secret, in \
-a Job whose ServiceAccount may create Secrets, makes one with random values; one that is there is neither read nor changed.
+when one differs. --accept, run once as a Job with the new keys, makes them the ones to compare with. \
+--create-secret, in \
+a Job whose ServiceAccount may create Secrets, makes one with random values; one that is there is neither read nor \
+changed.
 
-Exit codes: 0 done, 71 no random numbers; for --accept 78 settings and those of `wait`; for --create-secret 69 no answer of \
+Exit codes: 0 done, 71 no random numbers; for --accept 78 settings and those of `wait`; for --create-secret 69 no \
+answer of \
 the API server, 74 no token of a ServiceAccount, 76 its certificate, 77 it refuses.
 
 Examples:

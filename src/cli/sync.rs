@@ -3,8 +3,10 @@
 use clap::Args;
 
 pub(super) const HELP: &str = "\
-The scheduler does the same before it starts; this is for a Job, or for a change without a restart. When nothing changed, \
-no Python is started. One process does it at a time, in one transaction. See docs/objects.md. Exit codes: 0 done, 78 settings \
+The scheduler does the same before it starts; this is for a Job, or for a change without a restart. When nothing \
+changed, \
+no Python is started. One process does it at a time, in one transaction. See docs/objects.md. Exit codes: 0 done, 78 \
+settings \
 or files, 86 not done, and those of `migrate`.
 
 Examples:

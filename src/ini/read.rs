@@ -22,6 +22,8 @@ pub struct Mistake {
 pub enum Problem {
     /// Text before the first `[section]`.
     NoSection,
+    /// The file begins with U+FEFF, which `ConfigParser` takes for text.
+    Bom,
     /// Neither a `[section]` nor `name = value`.
     NoDelimiter,
     /// The section began on an earlier line.
@@ -51,6 +53,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSection => f.write_str("text before the first [section]"),
+            Self::Bom => f.write_str("the file has a BOM (byte order mark): save it as UTF-8 without one"),
             Self::NoDelimiter => f.write_str("neither a [section] nor `name = value`"),
             Self::SectionTwice(section) => write!(f, "section [{section}] appears a second time"),
             Self::OptionTwice(section, option) => write!(f, "[{section}] {option} is set a second time"),
@@ -110,7 +113,9 @@ impl Reader {
         if let Some(header) = header(text) {
             return self.begin(header);
         }
-        let Some(section) = self.section.clone() else { return Err(Problem::NoSection) };
+        let Some(section) = self.section.clone() else {
+            return Err(if text.starts_with('\u{feff}') { Problem::Bom } else { Problem::NoSection });
+        };
         let (option, value) = text.split_once(['=', ':']).ok_or(Problem::NoDelimiter)?;
         let option = option.trim_end_matches(is_space);
         if option.is_empty() {

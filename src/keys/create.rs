@@ -4,9 +4,9 @@
 //! looked at.
 
 use super::fresh;
+use crate::backoff::Backoff;
 use crate::env::{self, Vars};
 use crate::exit::Code;
-use crate::pauses::Pauses;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ const TOLD: usize = 400;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// This is no pod with a token.
-    #[error("{}: {}; this wants a pod with automountServiceAccountToken: true, or KUBE_AIRFLOW_SERVICE_ACCOUNT with the folder of a token", .0.display(), crate::words::reason(.1))]
+    #[error("{}: {}; this wants a pod with automountServiceAccountToken: true, or KUBE_AIRFLOW_SERVICE_ACCOUNT with \
+    the folder of a token", .0.display(), crate::words::reason(.1))]
     NoToken(PathBuf, std::io::Error),
     /// The address of the API server is not known.
     #[error("KUBERNETES_SERVICE_HOST: is not set; this wants a pod in Kubernetes")]
@@ -85,7 +86,7 @@ pub fn secret(name: &str, vars: &dyn Vars) -> Result<String, Error> {
     let url = format!("https://{address}/api/v1/namespaces/{namespace}/secrets");
 
     let full = format!("{namespace}/{name}");
-    let (mut pauses, since, mut told) = (Pauses::default(), Instant::now(), None);
+    let (mut backoff, since, mut told) = (Backoff::default(), Instant::now(), None);
     loop {
         match post(&agent, &url, &token, &body) {
             Answer::Made => return Ok(format!("the Secret {full} is made, with random {}", names.join(", "))),
@@ -98,7 +99,7 @@ pub fn secret(name: &str, vars: &dyn Vars) -> Result<String, Error> {
                     warn!("the API server {address}: {why}; trying again");
                     told = Some(why);
                 }
-                std::thread::sleep(pauses.next());
+                std::thread::sleep(backoff.next());
             }
         }
     }

@@ -39,10 +39,16 @@ impl std::fmt::Display for Fingerprint {
 
 /// The name is what is authenticated, the key is the key: the same text used as two keys has two fingerprints.
 fn one(name: &str, key: &str) -> String {
+    seal(&key.into(), &["kube-airflow-init ", name], BYTES)
+}
+
+/// The first `bytes` of the HMAC of `parts`, in hexadecimal digits.
+pub(crate) fn seal(key: &SecretString, parts: &[&str], bytes: usize) -> String {
     // HMAC takes keys of any length.
-    let Ok(mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
-    let digest = mac.chain_update(b"kube-airflow-init ").chain_update(name.as_bytes()).finalize().into_bytes();
-    digest.iter().take(BYTES).fold(String::new(), |mut text, byte| {
+    let Ok(mac) = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes()) else { return String::new() };
+    let mac = parts.iter().fold(mac, |mac, part| mac.chain_update(part.as_bytes()));
+    mac.finalize().into_bytes().iter().take(bytes).fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -19,10 +19,11 @@ const KEYS: [(&str, usize); 3] =
     [(env::FERNET_KEY.name, 32), (env::KUBE_AIRFLOW_API_SECRET_KEY.name, 48), (env::KUBE_AIRFLOW_JWT_SECRET.name, 64)];
 
 /// Passwords of the services that the manifests run, and of the first user.
-const PASSWORDS: [(&str, usize); 4] = [
+const PASSWORDS: [(&str, usize); 5] = [
     (env::POSTGRES_PASSWORD.name, 24),
     ("RABBITMQ_PASSWORD", 24),
     ("RABBITMQ_ERLANG_COOKIE", 24),
+    (env::REDIS_PASSWORD.name, 24),
     ("ADMIN_PASSWORD", 18),
 ];
 

@@ -2,12 +2,10 @@
 //! by every other one.
 
 use super::fingerprint::Fingerprint;
-use crate::check::{ATTEMPT, Failure, postgres};
-use crate::database::Postgres;
 use crate::exit::Code;
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Row};
-use tokio::time::{Instant, timeout_at};
+use crate::metadb::{Dialect, Refusal, Row, Session};
+use crate::service::database::Database;
+use crate::service::{ATTEMPT, Failure};
 
 /// Ours alone: no Airflow has a table of this name.
 pub const TABLE: &str = "kube_airflow_init_keys";
@@ -25,7 +23,7 @@ pub struct Own {
 
 /// Who compares.
 #[derive(Clone, Debug)]
-pub struct Bearer {
+pub struct Pod {
     /// Name of the machine, which in Kubernetes is the pod's.
     pub host: String,
     /// Its role.
@@ -37,7 +35,8 @@ pub struct Bearer {
 pub enum Error {
     /// Another pod has another key.
     #[error(
-        "{}: the key of this pod ({role} on {host}) is not the one of {other_role} on {other_host}, kept since {since}: \
+        "{}: the key of this pod ({role} on {host}) is not the one of {other_role} on {other_host}, kept since \
+         {since}: \
          give all pods the same Secret; after a change on purpose run `kube-airflow-init keys --accept` once with the \
          new keys", .own.source
     )]
@@ -63,148 +62,166 @@ pub enum Error {
     Database(#[from] Failure),
 }
 
-struct Ledger<'a> {
-    connection: PgConnection,
-    to: &'a Postgres,
-    until: Instant,
-}
+struct Ledger(Session);
 
-/// Compares the keys of this pod with what is kept; the first pod writes. Returns what is new about each key.
+/// Compares the keys of this pod with what is kept; the first pod writes.
 ///
 /// # Errors
 /// All keys that differ, or what was in the way.
-pub async fn compare(to: &Postgres, own: &[Own], bearer: &Bearer) -> Result<(), Vec<Error>> {
+pub async fn compare(to: &Database, own: &[Own], pod: &Pod) -> Result<(), Vec<Error>> {
     let one = |error: Error| vec![error];
     let mut ledger = Ledger::open(to).await.map_err(one)?;
     let kept = ledger.kept().await.map_err(one)?;
     let mut differing = Vec::new();
     for key in own {
         let Some((_, fingerprint, host, role, since)) = kept.iter().find(|row| row.0 == key.name) else {
-            ledger.add(key, bearer).await.map_err(one)?;
+            ledger.add(key, pod).await.map_err(one)?;
             // Somebody may have been faster.
             let kept = ledger.kept().await.map_err(one)?;
             if let Some(row) = kept.iter().find(|row| row.0 == key.name && !key.fingerprint.reads(&row.1)) {
-                differing.push(differs(key, bearer, row));
+                differing.push(differs(key, pod, row));
             }
             continue;
         };
         if !key.fingerprint.reads(fingerprint) {
             let row = (key.name.to_owned(), fingerprint.clone(), host.clone(), role.clone(), since.clone());
-            differing.push(differs(key, bearer, &row));
+            differing.push(differs(key, pod, &row));
         } else if key.fingerprint != *fingerprint {
             // A list of Fernet keys went on.
-            ledger.set(key, bearer).await.map_err(one)?;
+            ledger.set(key, pod).await.map_err(one)?;
         }
     }
-    postgres::close(ledger.connection).await;
+    ledger.0.close().await;
     if differing.is_empty() { Ok(()) } else { Err(differing) }
+}
+
+/// Compares, and writes nothing: the names of the keys that are the same. A key that nobody has written yet is neither
+/// the same nor different.
+///
+/// # Errors
+/// As of [`compare`].
+pub async fn look(to: &Database, own: &[Own], pod: &Pod) -> Result<Vec<&'static str>, Vec<Error>> {
+    let one = |error: Error| vec![error];
+    let mut ledger = Ledger::open(to).await.map_err(one)?;
+    let kept = match ledger.ask(&rows()).await {
+        Ok(rows) => rows.into_iter().map(kept).collect(),
+        Err(refusal) if refusal.lacks_table() => Vec::new(),
+        Err(refusal) => return Err(one(refusal.into())),
+    };
+    ledger.0.close().await;
+    let (mut same, mut differing) = (Vec::new(), Vec::new());
+    for key in own {
+        match kept.iter().find(|row: &&Kept| row.0 == key.name) {
+            Some(row) if key.fingerprint.reads(&row.1) => same.push(key.name),
+            Some(row) => differing.push(differs(key, pod, row)),
+            None => {}
+        }
+    }
+    if differing.is_empty() { Ok(same) } else { Err(differing) }
 }
 
 /// Makes the keys of this pod the ones that are compared with.
 ///
 /// # Errors
 /// What was in the way.
-pub async fn accept(to: &Postgres, own: &[Own], bearer: &Bearer) -> Result<(), Error> {
+pub async fn accept(to: &Database, own: &[Own], pod: &Pod) -> Result<(), Error> {
     let mut ledger = Ledger::open(to).await?;
     ledger.kept().await?;
     for key in own {
-        ledger.set(key, bearer).await?;
+        ledger.set(key, pod).await?;
     }
-    postgres::close(ledger.connection).await;
+    ledger.0.close().await;
     Ok(())
 }
 
 /// Key, fingerprint, host, role and time.
 type Kept = (String, Fingerprint, String, String, String);
 
-fn differs(own: &Own, bearer: &Bearer, (_, _, host, role, since): &Kept) -> Error {
+fn rows() -> String {
+    format!(
+        "SELECT name, fingerprint, hostname, role, to_char(written_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI \
+         \"UTC\"') FROM {TABLE}"
+    )
+}
+
+fn kept(row: Row) -> Kept {
+    let mut row = row.into_iter();
+    let mut text = || row.next().unwrap_or_default();
+    (text(), Fingerprint::parse(&text()), text(), text(), text())
+}
+
+fn differs(own: &Own, pod: &Pod, (_, _, host, role, since): &Kept) -> Error {
     Error::Differs {
         own: own.clone(),
-        role: bearer.role.clone(),
-        host: bearer.host.clone(),
+        role: pod.role.clone(),
+        host: pod.host.clone(),
         other_role: role.clone(),
         other_host: host.clone(),
         since: since.clone(),
     }
 }
 
-impl<'a> Ledger<'a> {
-    async fn open(to: &'a Postgres) -> Result<Self, Error> {
-        let until = Instant::now() + ATTEMPT;
-        Ok(Self { connection: postgres::connect(to, until).await?, to, until })
+impl Ledger {
+    async fn open(to: &Database) -> Result<Self, Error> {
+        let missing = || Failure::lasting(Code::Io, format!("{}: there is no database yet", to.name()));
+        Ok(Self(Session::open(to, ATTEMPT).await?.ok_or_else(missing)?))
     }
 
     /// All rows; the table is made when there is none.
     async fn kept(&mut self) -> Result<Vec<Kept>, Error> {
-        let sql = format!(
-            "SELECT name, fingerprint, hostname, role, to_char(written_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"') \
-             FROM {TABLE}"
-        );
+        let sql = rows();
         let rows = match self.ask(&sql).await {
             Ok(rows) => rows,
-            Err(error) if is(error.as_ref(), &["42P01"]) => {
+            Err(refusal) if refusal.lacks_table() => {
                 let make = format!(
-                    "CREATE TABLE IF NOT EXISTS {TABLE} (name text PRIMARY KEY, fingerprint text NOT NULL, hostname text \
+                    "CREATE TABLE IF NOT EXISTS {TABLE} (name text PRIMARY KEY, fingerprint text NOT NULL, hostname \
+                     text \
                      NOT NULL, role text NOT NULL, written_at timestamptz NOT NULL DEFAULT now())"
                 );
                 match self.ask(&make).await {
                     // `IF NOT EXISTS` does not cover two that do it at the same time.
-                    Err(error) if !is(error.as_ref(), &["42P07", "23505"]) => return Err(self.error(error)),
-                    _ => self.ask(&sql).await.map_err(|error| self.error(error))?,
+                    Err(refusal) if !refusal.has_sqlstate(&["42P07", "23505"]) => return Err(refusal.into()),
+                    _ => self.ask(&sql).await?,
                 }
             }
-            Err(error) => return Err(self.error(error)),
+            Err(refusal) => return Err(refusal.into()),
         };
-        let text = |row: &PgRow, column: usize| row.try_get::<String, _>(column).unwrap_or_default();
-        let kept = |row| (text(row, 0), Fingerprint::parse(&text(row, 1)), text(row, 2), text(row, 3), text(row, 4));
-        Ok(rows.iter().map(kept).collect())
+        Ok(rows.into_iter().map(kept).collect())
     }
 
-    async fn add(&mut self, own: &Own, bearer: &Bearer) -> Result<(), Error> {
-        let sql = format!("{} ON CONFLICT (name) DO NOTHING", insert(own, bearer));
-        self.ask(&sql).await.map(|_| ()).map_err(|error| self.error(error))
+    async fn add(&mut self, own: &Own, pod: &Pod) -> Result<(), Error> {
+        let sql = format!("{} ON CONFLICT (name) DO NOTHING", insert(own, pod));
+        self.ask(&sql).await?;
+        Ok(())
     }
 
-    async fn set(&mut self, own: &Own, bearer: &Bearer) -> Result<(), Error> {
+    async fn set(&mut self, own: &Own, pod: &Pod) -> Result<(), Error> {
         let sql = format!(
             "{} ON CONFLICT (name) DO UPDATE SET fingerprint = excluded.fingerprint, hostname = excluded.hostname, \
              role = excluded.role, written_at = now()",
-            insert(own, bearer)
+            insert(own, pod)
         );
-        self.ask(&sql).await.map(|_| ()).map_err(|error| self.error(error))
+        self.ask(&sql).await?;
+        Ok(())
     }
 
-    /// The simple protocol, which a pooler in transaction mode serves.
-    async fn ask(&mut self, sql: &str) -> Result<Vec<PgRow>, Option<sqlx::Error>> {
-        let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        match timeout_at(self.until, query.fetch_all(&mut self.connection)).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Some(error)),
-            Err(_) => Err(None),
-        }
-    }
-
-    fn error(&self, error: Option<sqlx::Error>) -> Error {
-        let name = postgres::name(self.to);
-        match error {
-            // A role that may only use Airflow's tables, or a replica.
-            Some(sqlx::Error::Database(refusal)) if matches!(refusal.code().as_deref(), Some("42501" | "25006")) => {
-                Error::Forbidden(format!("{name}: {}", refusal.message()))
-            }
-            Some(error) => postgres::failure(self.to, &error).into(),
-            None => Failure::passing(Code::NoAnswer, format!("{name}: no answer about the shared keys")).into(),
-        }
+    async fn ask(&mut self, sql: &str) -> Result<Vec<Row>, Refusal> {
+        self.0.rows(sql, "the shared keys").await
     }
 }
 
-fn is(error: Option<&sqlx::Error>, codes: &[&str]) -> bool {
-    let code = error.and_then(sqlx::Error::as_database_error).and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| codes.contains(&&*code))
+impl From<Refusal> for Error {
+    /// A role that may only use Airflow's tables, or a replica.
+    fn from(refusal: Refusal) -> Self {
+        match refusal.words() {
+            Some(words) if refusal.has_sqlstate(&["42501", "25006"]) => Self::Forbidden(words),
+            _ => refusal.failure.into(),
+        }
+    }
 }
 
 /// A pod's name and a role are no secrets, and no SQL either.
-fn insert(own: &Own, bearer: &Bearer) -> String {
-    let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let values = [own.name, &own.fingerprint.to_string(), &bearer.host, &bearer.role].map(quote).join(", ");
+fn insert(own: &Own, pod: &Pod) -> String {
+    let values = [own.name, &own.fingerprint.to_string(), &pod.host, &pod.role].map(Dialect::literal).join(", ");
     format!("INSERT INTO {TABLE} (name, fingerprint, hostname, role) VALUES ({values})")
 }

@@ -1,15 +1,11 @@
-//! What is in the database, read without Airflow: the version tables, and the row that only a finished migration leaves.
+//! What is in the database, read without Airflow: the version tables, and the row that only a finished migration
+//! leaves.
 
 use super::{Needed, Schema};
-use crate::check::{Failure, postgres, sqlite};
-use crate::database::{Database, Postgres};
-use crate::exit::Code;
-use sqlx::postgres::PgConnection;
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{AssertSqlSafe, Row};
+use crate::metadb::Session;
+use crate::service::database::Database;
+use crate::service::{Failure, Limit};
 use std::fmt;
-use std::path::{Path, PathBuf};
-use tokio::time::{Instant, timeout_at};
 
 /// The version table of Airflow itself.
 pub(super) const CORE: &str = "alembic_version";
@@ -64,112 +60,54 @@ impl fmt::Display for State {
     }
 }
 
-/// A connection that is kept between looks.
-pub(super) enum Reader {
-    Postgres(Box<PgConnection>, Postgres),
-    Sqlite(SqliteConnection, PathBuf),
-}
-
-/// Looks, over the connection in `reader` or a new one; a broken one is dropped.
+/// Looks, over the session in `kept` or a new one; a broken one is dropped.
 pub(super) async fn read(
-    reader: &mut Option<Reader>,
+    kept: &mut Option<Session>,
     database: &Database,
     needed: &Needed,
-    until: Instant,
+    limit: Limit,
 ) -> Result<State, Failure> {
-    let mut open = match reader.take() {
-        Some(open) => open,
-        None => match Reader::open(database, until).await? {
-            Some(open) => open,
+    let mut session = match kept.take() {
+        Some(mut session) => {
+            session.extend(limit.share(1));
+            session
+        }
+        None => match Session::open(database, limit).await? {
+            Some(session) => session,
             None => return Ok(State::Empty),
         },
     };
-    let state = if let Ok(state) = timeout_at(until, judge(&mut open, needed)).await {
-        state?
-    } else {
-        let text = format!("{}: no answer to a look at the schema", open.name());
-        return Err(Failure { code: Code::NoAnswer, heals: true, reason: text });
-    };
+    let state = judge(&mut session, needed).await?;
     // SQLite is looked at anew each time: whether it can be opened depends on who else has it open.
-    match open {
-        Reader::Postgres(..) => *reader = Some(open),
-        Reader::Sqlite(..) => open.close().await,
+    if database.is_server() {
+        *kept = Some(session);
+    } else {
+        session.close().await;
     }
     Ok(state)
 }
 
-impl Reader {
-    async fn open(database: &Database, until: Instant) -> Result<Option<Self>, Failure> {
-        match database {
-            Database::Postgres(to) => {
-                let connection = postgres::connect(to, until).await?;
-                Ok(Some(Self::Postgres(Box::new(connection), to.clone())))
-            }
-            Database::Sqlite(path) => {
-                Ok(sqlite::open(path).await?.map(|connection| Self::Sqlite(connection, path.clone())))
-            }
-        }
-    }
-
-    pub(super) async fn close(self) {
-        match self {
-            Self::Postgres(connection, _) => postgres::close(*connection).await,
-            Self::Sqlite(connection, _) => sqlite::close(connection).await,
-        }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Self::Postgres(_, to) => postgres::name(to),
-            Self::Sqlite(_, path) => path.display().to_string(),
-        }
-    }
-
-    /// The first column of all rows; none when the table does not exist.
-    async fn column(&mut self, sql: &str) -> Result<Option<Vec<String>>, Failure> {
-        // Table names come from the installation's files and are quoted by the caller.
-        let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        match self {
-            Self::Postgres(connection, to) => match query.fetch_all(&mut **connection).await {
-                Ok(rows) => Ok(Some(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())),
-                Err(error) if is(&error, "42P01") => Ok(None),
-                Err(error) => Err(postgres::failure(to, &error)),
-            },
-            Self::Sqlite(connection, path) => match query.fetch_all(connection).await {
-                Ok(rows) => Ok(Some(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())),
-                Err(error) => without_table(path, &error),
-            },
-        }
-    }
-
-    async fn has_row(&mut self, sql: &str) -> Result<bool, Failure> {
-        Ok(self.column(sql).await?.is_some_and(|rows| !rows.is_empty()))
+/// The first column of all rows; none when the table does not exist.
+async fn column(session: &mut Session, sql: &str) -> Result<Vec<String>, Failure> {
+    match session.rows(sql, "the schema").await {
+        Ok(rows) => Ok(rows.into_iter().filter_map(|row| row.into_iter().next()).collect()),
+        Err(refusal) if refusal.lacks_table() => Ok(Vec::new()),
+        Err(refusal) => Err(refusal.into()),
     }
 }
 
-fn is(error: &sqlx::Error, code: &str) -> bool {
-    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|found| found == code)
-}
-
-/// `SQLite` has one code for all errors in a statement.
-fn without_table<T>(path: &Path, error: &sqlx::Error) -> Result<Option<T>, Failure> {
-    match error.as_database_error() {
-        Some(refusal) if refusal.message().starts_with("no such table") => Ok(None),
-        _ => Err(sqlite::failure(path, error)),
-    }
-}
-
-async fn judge(reader: &mut Reader, needed: &Needed) -> Result<State, Failure> {
+async fn judge(session: &mut Session, needed: &Needed) -> Result<State, Failure> {
     let mut found = Vec::new();
     for schema in &needed.schemas {
         let table = schema.table.replace('"', "\"\"");
-        let rows = reader.column(&format!("SELECT version_num FROM \"{table}\"")).await?;
-        found.push((schema, rows.unwrap_or_default()));
+        // Table names come from the installation\'s files.
+        let rows = column(session, &format!("SELECT version_num FROM \"{table}\"")).await?;
+        found.push((schema, rows));
     }
     if let Some(state) = revisions(&found) {
         return Ok(state);
     }
-    if !reader.has_row(DEFAULT_POOL).await? {
+    if column(session, DEFAULT_POOL).await?.is_empty() {
         return Ok(State::Incomplete { missing: "its default pool".into() });
     }
     Ok(State::Complete)

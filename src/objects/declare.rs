@@ -4,7 +4,8 @@ mod fields;
 
 use super::yaml::{Node, Value};
 use super::{Kind, Object, parts};
-use crate::airflow::version::{Line, Version};
+use crate::airflow::facts;
+use crate::airflow::version::Version;
 use crate::env::Vars;
 use crate::settings::problem::Problem;
 use crate::words::nearest;
@@ -229,15 +230,14 @@ fn shown(name: &str) -> String {
 
 /// What Airflow takes as a name; else, in words, what that is.
 fn check_name(kind: Kind, name: &str, version: Version) -> Result<(), String> {
+    let cleaned = *facts::CONNECTION_NAMES_ARE_CLEANED.at(version);
     let (most, good): (usize, fn(char) -> bool) = match kind {
-        // From 2.9 on Airflow drops any other name.
-        Kind::Connection => (250, |c| c.is_alphanumeric() || "_#!()-.:/\\".contains(c)),
-        Kind::Variable => (250, |c| !c.is_control()),
-        Kind::Pool if version.line() == Line::V1 => (50, |c| !c.is_control()),
-        Kind::Pool => (256, |c| !c.is_control()),
+        Kind::Connection if cleaned => (250, |c| c.is_alphanumeric() || "_#!()-.:/\\".contains(c)),
+        Kind::Connection | Kind::Variable => (250, |c| !c.is_control()),
+        Kind::Pool => (*facts::LONGEST_POOL_NAME.at(version), |c| !c.is_control()),
     };
     if name.is_empty() || name.chars().count() > most || !name.chars().all(good) {
-        let what = if kind == Kind::Connection { "letters, digits and _#!()-.:/\\" } else { "characters" };
+        let what = if kind == Kind::Connection && cleaned { "letters, digits and _#!()-.:/\\" } else { "characters" };
         return Err(format!("use 1 to {most} {what}"));
     }
     Ok(())

@@ -3,7 +3,8 @@
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
-/// Words in the names of parameters whose values are secrets: those of Airflow's own masker, and what clouds call theirs.
+/// Words in the names of parameters whose values are secrets: those of Airflow's own masker, and what clouds call
+/// theirs.
 const WORDS: [&str; 15] = [
     "access_key",
     "account_key",

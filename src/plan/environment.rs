@@ -4,21 +4,25 @@
 //! situation, Airflow's default. A value that the template of airflow.cfg builds from our variables stays as the
 //! template says.
 
+mod broker;
+mod git;
+mod lease;
 mod shared;
 mod users;
 
-pub use users::Users;
+pub use users::{NOBODY, Users};
 
 use super::Goal;
+use crate::airflow::executor::{Executors, Family};
+use crate::airflow::facts::{self, Backend};
 use crate::airflow::installed::Installed;
 use crate::airflow::options::{self, Opt};
-use crate::airflow::role::Role;
-use crate::airflow::table::Spec;
-use crate::airflow::version::{Line, Version};
-use crate::broker::Tls;
-use crate::config::{Config, Source, Told};
-use crate::database::Database;
+use crate::airflow::table::{Key, Spec, Tasks};
+use crate::airflow::version::Version;
+use crate::config::{Config, ConfigValue, Source, is_true};
 use crate::env::{self, Vars};
+use crate::service::broker::Tls;
+use crate::service::database::Database;
 use crate::settings::Settings;
 use crate::settings::problem::Problem;
 use crate::settings::reader::secret_file;
@@ -48,78 +52,89 @@ pub enum Value {
     Kept(Key),
 }
 
-/// A key that the roles of an installation share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// See [`crate::keys::Keys::fernet`].
-    Fernet,
-    /// See [`crate::keys::Keys::secret`].
-    Secret,
-    /// See [`crate::keys::Keys::jwt`].
-    Jwt,
-}
-
 /// What was decided.
-pub(super) struct Made {
+pub(super) struct Decided {
     pub(super) settings: Vec<Setting>,
     pub(super) removed: Vec<OsString>,
-    pub(super) executor: String,
+    pub(super) notes: Vec<String>,
+    pub(super) executors: Executors,
     executor_source: Source,
+    /// The repository with the DAGs, and what of it is followed.
+    pub(super) follows: Option<String>,
+    /// Whether the role holds a lease.
+    pub(super) lease: bool,
+    pub(super) names_database: bool,
     pub(super) embedded: bool,
     pub(super) users: Option<Users>,
     /// Port of the UI, and its path: empty, or `/` and something.
     pub(super) web: (String, String),
-    version: Version,
+    pub(super) version: Version,
 }
 
-struct Maker<'a> {
+struct Resolver<'a> {
     config: &'a Config<'a>,
     problems: &'a mut Vec<Problem>,
-    made: Made,
+    decided: Decided,
 }
 
 /// A value of ours with the variable that it comes from.
 type Ours = Option<(Value, &'static str)>;
 
+/// What the environment is made for.
+pub(super) struct Request<'a> {
+    pub(super) goal: &'a Goal,
+    /// The role's row.
+    pub(super) spec: Option<&'a Spec>,
+    /// Whether it cannot be done without a database.
+    pub(super) needs_database: bool,
+}
+
 pub(super) fn make(
-    goal: &Goal,
-    spec: Option<&Spec>,
+    subject: &Request<'_>,
     settings: &Settings,
     vars: &dyn Vars,
     config: &Config<'_>,
     installed: &Installed,
     problems: &mut Vec<Problem>,
-) -> Made {
+) -> Decided {
+    let Request { goal, spec, needs_database } = *subject;
     let version = installed.version;
     let mut removed = settings.service_links.clone();
     // Airflow has no use for it, nor have its tasks.
     let password = ["", "_FILE"].map(|end| format!("{}{end}", env::WWW_USER_PASSWORD.name));
     removed.extend(password.into_iter().filter(|name| vars.get(name).is_some()).map(OsString::from));
-    let (executor, executor_source) = (String::new(), Source::Default);
-    let made = Made {
+    let decided = Decided {
         settings: Vec::new(),
         removed,
-        executor,
-        executor_source,
+        notes: Vec::new(),
+        executors: Executors::default(),
+        executor_source: Source::Default,
+        follows: None,
+        lease: false,
+        names_database: false,
         embedded: false,
         users: None,
         web: Default::default(),
         version,
     };
-    let mut maker = Maker { config, problems, made };
-    maker.made.embedded = !settings.database.named && maker.said(&options::DATABASE_URL).is_none();
-    maker.homes(settings, vars, installed);
-    maker.executor(settings);
-    maker.database(settings);
-    maker.broker(settings, spec);
-    maker.dag_processor(spec);
-    maker.keys(goal, settings);
-    maker.addresses(goal, settings);
-    maker.users(goal, settings);
+    let mut resolver = Resolver { config, problems, decided };
+    resolver.homes(settings, vars, installed);
+    resolver.executor(settings, spec);
+    resolver.database(settings, needs_database, spec.is_some_and(|spec| spec.tasks == Tasks::One));
+    resolver.broker(settings, spec);
+    resolver.demands(spec);
+    let keys = goal.keys(spec, &resolver.decided.executors);
+    resolver.keys(&keys, settings);
+    resolver.addresses(spec.filter(|_| !goal.is_question()), settings);
+    resolver.users(goal, spec, settings);
     let examples = settings.load_examples.map(|on| (truth(on), env::LOAD_DAGS_EXAMPLES.name));
-    maker.decide(&options::LOAD_EXAMPLES, examples, Some(truth(false)));
-    maker.files();
-    maker.made
+    resolver.decide(&options::LOAD_EXAMPLES, examples, Some(truth(false)));
+    resolver.git(settings, vars);
+    resolver.lease(subject, settings, vars, installed);
+    resolver.files();
+    resolver.result_backend();
+    resolver.empty();
+    resolver.decided
 }
 
 /// Python's spelling of a truth value.
@@ -127,24 +142,20 @@ fn truth(on: bool) -> Value {
     Value::Public(if on { "True" } else { "False" }.to_owned())
 }
 
-impl Made {
-    pub(super) fn version(&self) -> Version {
-        self.version
-    }
-
+impl Decided {
     /// What Airflow will read for `opt`, given the variables that we set.
-    pub(super) fn told(&self, config: &Config<'_>, opt: &Opt, problems: &mut Vec<Problem>) -> Option<Told> {
+    pub(super) fn value(&self, config: &Config<'_>, opt: &Opt, problems: &mut Vec<Problem>) -> Option<ConfigValue> {
         match config.environment(opt) {
             // Its content is among our settings.
-            None | Some(Told::File(..)) => {}
+            None | Some(ConfigValue::File(..)) => {}
             told => return told,
         }
         let name = opt.variable(self.version)?;
         if let Some(setting) = self.settings.iter().find(|setting| setting.name == name) {
             let source = setting.source.clone();
             return match &setting.value {
-                Value::Public(text) => Some(Told::Value(text.clone().into(), source)),
-                Value::Secret(secret) => Some(Told::Value(secret.clone(), source)),
+                Value::Public(text) => Some(ConfigValue::Value(text.clone().into(), source)),
+                Value::Secret(secret) => Some(ConfigValue::Value(secret.clone(), source)),
                 Value::Kept(_) => None,
             };
         }
@@ -153,23 +164,26 @@ impl Made {
 
     /// The files that Celery checks the broker's certificate with, when TLS is on.
     pub(super) fn broker_tls(&self, config: &Config<'_>, problems: &mut Vec<Problem>) -> Option<Tls> {
-        let mut text = |opt: &Opt| match self.told(config, opt, problems) {
-            Some(Told::Value(value, _)) => Some(value.expose_secret().to_owned()).filter(|text| !text.is_empty()),
+        let mut text = |opt: &Opt| match self.value(config, opt, problems) {
+            Some(ConfigValue::Value(value, _)) => {
+                Some(value.expose_secret().to_owned()).filter(|text| !text.is_empty())
+            }
             _ => None,
         };
-        let active = text(&options::SSL_ACTIVE).is_some_and(|on| on.eq_ignore_ascii_case("true") || on == "1");
+        let active = text(&options::SSL_ACTIVE).is_some_and(|text| is_true(&text));
         active.then(|| Tls {
             ca: text(&options::SSL_CACERT).map(PathBuf::from),
             certificate: text(&options::SSL_CERT).map(PathBuf::from),
             key: text(&options::SSL_KEY).map(PathBuf::from),
+            ..Tls::default()
         })
     }
 }
 
-impl Maker<'_> {
+impl Resolver<'_> {
     /// What Airflow was told without us.
-    fn said(&mut self, opt: &Opt) -> Option<Told> {
-        self.config.told(opt).map_err(|problem| self.problems.push(problem)).ok().flatten()
+    fn external(&mut self, opt: &Opt) -> Option<ConfigValue> {
+        self.config.external(opt).map_err(|problem| self.problems.push(problem)).ok().flatten()
     }
 
     fn problem(&mut self, subject: &str, wrong: impl Into<String>, fix: impl Into<String>) {
@@ -178,7 +192,7 @@ impl Maker<'_> {
 
     /// Sets `opt` unless somebody with a better right did.
     fn decide(&mut self, opt: &Opt, ours: Ours, default: Option<Value>) {
-        let Some(name) = opt.variable(self.made.version) else { return };
+        let Some(name) = opt.variable(self.decided.version) else { return };
         if self.config.environment(opt).is_some() {
             return;
         }
@@ -192,14 +206,14 @@ impl Maker<'_> {
             (None, None) => default.map(|value| (value, Source::Default)),
         };
         if let Some((value, source)) = set {
-            self.made.settings.push(Setting { name, value, source });
+            self.decided.settings.push(Setting { name, value, source });
         }
     }
 
     fn homes(&mut self, settings: &Settings, vars: &dyn Vars, installed: &Installed) {
         let mut set = |name: &str, value: String| {
             let value = Value::Public(value);
-            self.made.settings.push(Setting { name: name.to_owned(), value, source: Source::Default });
+            self.decided.settings.push(Setting { name: name.to_owned(), value, source: Source::Default });
         };
         set("AIRFLOW_HOME", settings.home.to_string_lossy().into_owned());
         set("AIRFLOW_CONFIG", settings.config.to_string_lossy().into_owned());
@@ -214,118 +228,149 @@ impl Maker<'_> {
         }
     }
 
-    fn executor(&mut self, settings: &Settings) {
-        let broker = settings.broker.named || self.said(&options::BROKER_URL).is_some();
-        let default = match self.made.version.line() {
+    /// The executor, and with it whether this is one machine: only then is a database of its own made up, with keys.
+    /// Any word of something distributed means that other pods must have the same database and the same keys.
+    fn executor(&mut self, settings: &Settings, spec: Option<&Spec>) {
+        let broker = self.names_broker(settings);
+        self.decided.names_database = settings.database.named || self.external(&options::DATABASE_URL).is_some();
+        let allowed = spec.is_none_or(|spec| spec.embedded);
+        self.decided.embedded = allowed && !broker && !self.decided.names_database;
+        let default = match self.decided.embedded {
             _ if broker => "CeleryExecutor",
-            Line::V1 | Line::V2 if self.made.embedded => "SequentialExecutor",
-            _ => "LocalExecutor",
+            true => facts::EXECUTOR_OF_ONE_MACHINE.at(self.decided.version),
+            false => "LocalExecutor",
         };
         let ours = settings.executor.clone().map(|(name, variable)| (Value::Public(name), variable));
         self.decide(&options::EXECUTOR, ours, Some(Value::Public(default.to_owned())));
-        // Thirty-two, Airflow's default, is a lot of processes for one machine.
-        let few = self.made.embedded.then(|| Value::Public("8".to_owned()));
-        self.decide(&options::PARALLELISM, None, few);
-        default.clone_into(&mut self.made.executor);
-        if let Some(Told::Value(name, source)) = self.made.told(self.config, &options::EXECUTOR, self.problems) {
-            name.expose_secret().clone_into(&mut self.made.executor);
-            self.made.executor_source = source;
+        let teams = self.says_true(&options::MULTI_TEAM);
+        self.decided.executors = Executors::parse(default, teams);
+        if let Some(ConfigValue::Value(name, source)) =
+            self.decided.value(self.config, &options::EXECUTOR, self.problems)
+        {
+            self.decided.executors = Executors::parse(name.expose_secret(), teams);
+            self.decided.executor_source = source;
         }
-        if self.made.executor_source == Source::Default && !broker {
-            self.homeless(settings.broker.homeless, env::RABBITMQ_HOST.name);
+        self.decided.embedded &= !self.decided.executors.needs().elsewhere;
+        if self.decided.executors.needs().pods && spec.is_some_and(|spec| spec.tasks == Tasks::Of(Family::Local)) {
+            self.decided.notes.push(format!(
+                "{} makes pods: the service account of this pod needs the right to create, get, list, watch, patch and \
+                 delete them, and to read their logs",
+                self.decided.executors
+            ));
+        }
+        // Thirty-two, Airflow's default, is a lot of processes for one machine.
+        let few = self.decided.embedded.then(|| Value::Public("8".to_owned()));
+        self.decide(&options::PARALLELISM, None, few);
+        if self.decided.executor_source == Source::Default && !broker {
+            self.orphaned_by(settings.broker.orphaned_by);
         }
     }
 
+    /// Whether Airflow was told that `opt` is on, in one of the words that it takes for that.
+    fn says_true(&mut self, opt: &Opt) -> bool {
+        matches!(self.external(opt), Some(ConfigValue::Value(text, _)) if is_true(text.expose_secret()))
+    }
+
     /// Half of the words about a service would be worth nothing, and what runs instead would surprise.
-    fn homeless(&mut self, variable: Option<&str>, host: &str) {
-        if let Some(variable) = variable {
+    fn orphaned_by(&mut self, orphaned: Option<(&str, &str)>) {
+        if let Some((variable, host)) = orphaned {
             self.problem(variable, format!("is set and {host} is not"), format!("set {host} too, or unset {variable}"));
         }
     }
 
-    fn database(&mut self, settings: &Settings) {
-        if self.made.embedded {
-            self.homeless(settings.database.homeless, env::POSTGRES_HOST.name);
+    fn database(&mut self, settings: &Settings, needed: bool, task: bool) {
+        if !self.decided.names_database {
+            self.orphaned_by(settings.database.orphaned_by);
+            if needed && !self.decided.embedded && settings.database.orphaned_by.is_none() {
+                self.no_database(task);
+            }
         }
         let database = settings.database.known.as_ref();
-        let url = database.map(|database| database.to_url("postgresql+psycopg2"));
+        let url = database.map(Database::for_airflow);
         let ours = url.map(|url| (Value::Secret(url), env::POSTGRES_HOST.name));
-        let file = Database::Sqlite(settings.home.join("airflow.db")).to_url("sqlite");
-        let default = self.made.embedded.then(|| Value::Public(file.expose_secret().to_owned()));
+        let file = Database::Sqlite(settings.home.join("airflow.db")).for_airflow();
+        let default = self.decided.embedded.then(|| Value::Public(file.expose_secret().to_owned()));
         self.decide(&options::DATABASE_URL, ours, default);
-        // Later lines derive it from the metadata database.
-        if self.made.version.line() == Line::V1 && self.made.executor.contains("Celery") {
-            let backend = database.map(|database| Value::Secret(database.to_url("db+postgresql")));
-            self.decide(&options::RESULT_BACKEND, None, backend);
-        }
     }
 
-    fn broker(&mut self, settings: &Settings, spec: Option<&Spec>) {
-        let celery = self.made.executor.contains("Celery");
-        if let Some(spec) = spec.filter(|spec| matches!(spec.role, Role::Worker | Role::Flower) && !celery) {
-            let executor = &self.made.executor;
-            let (subject, is) = match &self.made.executor_source {
-                Source::Default => (env::EXECUTOR.name.to_owned(), format!("is not set, which means {executor} here")),
-                Source::File => ("[core] executor in airflow.cfg".to_owned(), format!("is {executor}")),
-                source => (source.to_string(), format!("is {executor}")),
-            };
-            return self.problem(
-                &subject,
-                format!("{is}; {} belongs to Celery", spec.role),
-                "set EXECUTOR=Celery and name the broker (RABBITMQ_HOST, RABBITMQ_CREDS)",
-            );
+    /// Where an unset option would lead to a server of somebody's example, it is what later releases derive.
+    fn result_backend(&mut self) {
+        let derived = *facts::RESULT_BACKEND.at(self.decided.version) == Backend::Metadata;
+        if derived || !self.decided.executors.needs().broker {
+            return;
         }
-        if let Some(broker) = &settings.broker.known {
-            let url = (Value::Secret(broker.to_url()), env::RABBITMQ_HOST.name);
-            self.decide(&options::BROKER_URL, Some(url), None);
-            if let Some(tls) = &broker.tls {
-                let tls_name = env::KUBE_AIRFLOW_RABBITMQ_TLS.name;
-                self.decide(&options::SSL_ACTIVE, Some((truth(true), tls_name)), None);
-                self.decide(&options::SSL_MUTUAL, None, tls.certificate.is_none().then(|| truth(false)));
-                let ca = tls.ca.as_ref().map(|ca| Value::Public(ca.to_string_lossy().into_owned()));
-                self.decide(&options::SSL_CACERT, ca.map(|ca| (ca, env::KUBE_AIRFLOW_RABBITMQ_CA.name)), None);
+        match self.decided.value(self.config, &options::DATABASE_URL, self.problems) {
+            Some(ConfigValue::Value(url, _)) => {
+                let backend = Value::Secret(format!("db+{}", url.expose_secret()).into());
+                self.decide(&options::RESULT_BACKEND, None, Some(backend));
             }
-        } else if celery && spec.is_some() && !settings.broker.named && self.said(&options::BROKER_URL).is_none() {
-            let wrong = format!("is not set, and {} needs a broker", self.made.executor);
-            self.problem(
-                env::RABBITMQ_HOST.name,
-                wrong,
-                "set RABBITMQ_HOST and RABBITMQ_CREDS, or AIRFLOW__CELERY__BROKER_URL",
-            );
+            // Airflow splits a command into words and runs it without a shell.
+            Some(ConfigValue::Command(command, source)) if self.external(&options::RESULT_BACKEND).is_none() => {
+                let value = Value::Secret(format!(r#"sh -c 'printf db+; exec "$@"' sh {command}"#).into());
+                let name = options::RESULT_BACKEND.variable(self.decided.version);
+                self.decided.settings.extend(name.map(|name| Setting { name: name + "_CMD", value, source }));
+            }
+            _ => {}
         }
     }
 
-    /// On 2 the role ends at once without this option, and the scheduler parses too: both must be told.
-    fn dag_processor(&mut self, spec: Option<&Spec>) {
-        let opt = &options::STANDALONE_DAG_PROCESSOR;
-        let asked = spec.is_some_and(|spec| spec.role == Role::DagProcessor) && self.made.version.line() == Line::V2;
-        let (true, Some(variable)) = (asked, opt.variable(self.made.version)) else { return };
-        let on = match self.said(opt) {
-            Some(Told::Value(text, _)) => ["true", "t", "1"].contains(&&*text.expose_secret().to_lowercase()),
-            _ => false,
+    /// SQLite would be a database of this pod alone.
+    fn no_database(&mut self, task: bool) {
+        let executors = &self.decided.executors;
+        let why = if executors.needs().elsewhere {
+            format!("with {executors}")
+        } else if task {
+            "for a task in a pod of its own".to_owned()
+        } else {
+            "with a broker".to_owned()
         };
-        if !on {
-            let wrong = "is not True, which ends a dag-processor of Airflow 2 at once";
-            self.problem(
-                &variable,
-                wrong,
-                "set it to True on every pod: the scheduler must know that it is not to parse",
-            );
+        let wrong = format!("is not set; {why}, all pods must have the same database");
+        let variable = options::DATABASE_URL.variable(self.decided.version).unwrap_or_default();
+        self.problem(env::POSTGRES_HOST.name, wrong, format!("set POSTGRES_HOST and POSTGRES_CREDS, or {variable}"));
+    }
+
+    /// The option without which the role ends at once. Other pods must be told as well.
+    fn demands(&mut self, spec: Option<&Spec>) {
+        let Some((spec, opt)) = spec.and_then(|spec| Some((spec, spec.demands?))) else { return };
+        let Some(variable) = opt.variable(self.decided.version) else { return };
+        if !self.says_true(opt) {
+            let wrong =
+                format!("is not True, which ends a {} of Airflow {} at once", spec.role, self.decided.version.major);
+            let fix = "set it to True on every pod: the scheduler must know that it is not to parse";
+            self.problem(&variable, wrong, fix);
         }
     }
 
     /// `AIRFLOW__…_FILE` of a sensitive option: Airflow does not know it, so the content is put where it looks.
     fn files(&mut self) {
         for opt in options::ALL.iter().filter(|opt| opt.sensitive) {
-            if let Some(Told::File(path, source)) = self.config.environment(opt)
-                && let Some(name) = opt.variable(self.made.version)
+            if let Some(ConfigValue::File(path, source)) = self.config.environment(opt)
+                && let Some(name) = opt.variable(self.decided.version)
             {
                 let variable = source.to_string();
                 match secret_file(&variable, &path) {
-                    Ok(text) => self.made.settings.push(Setting { name, value: Value::Secret(text), source }),
+                    Ok(text) => self.decided.settings.push(Setting { name, value: Value::Secret(text), source }),
                     Err(problem) => self.problems.push(problem),
                 }
-                self.made.removed.push(variable.into());
+                self.decided.removed.push(variable.into());
+            }
+        }
+    }
+
+    /// An empty variable that hides what decides here: compose files and charts write one for what is not set. Where
+    /// nothing else is said, it is left alone: then it says what it says.
+    fn empty(&mut self) {
+        for opt in options::ALL {
+            // A variable of our making comes first, and stands in the place of an empty one.
+            let name = opt.variable(self.decided.version);
+            let set = self.decided.settings.iter().any(|setting| Some(&setting.name) == name.as_ref());
+            let Some(told) = self.config.external(opt).ok().flatten().filter(|_| !set) else { continue };
+            for name in self.config.empty(opt) {
+                let source = told.source();
+                self.decided
+                    .notes
+                    .push(format!("{name} is empty, so Airflow does not get it; {source} says what counts"));
+                self.decided.removed.push(name.into());
             }
         }
     }

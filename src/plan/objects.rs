@@ -2,19 +2,17 @@
 
 use super::Goal;
 use crate::airflow::installed::Installed;
-use crate::airflow::role::Role;
+use crate::airflow::table::Spec;
 use crate::env::{self, Vars};
 use crate::objects::{self, Declared};
 use crate::settings::Settings;
 use crate::settings::problem::Problem;
 
 impl Goal {
-    /// The scheduler is the one role that every deployment of every line has; more of them take turns.
-    pub(super) fn declares(&self) -> bool {
-        match self {
-            Self::Role { role, .. } => *role == Role::Scheduler && !self.is_question(),
-            goal => matches!(goal, Self::Sync { .. }),
-        }
+    /// Whether it does; `spec` is the row of the role.
+    pub(super) fn declares(&self, spec: Option<&Spec>) -> bool {
+        let role = spec.is_some_and(|spec| spec.declares) && !self.is_question();
+        role || matches!(self, Self::Sync { .. })
     }
 }
 
@@ -37,7 +35,8 @@ pub(super) fn read(
     }
     // Without a database that we can ask nothing is known of what is there.
     if !reachable && problems.is_empty() {
-        let fix = "name the database in a variable or in airflow.cfg, or unset it and let Airflow's secrets backend have them";
+        let fix = "name the database in a variable or in airflow.cfg, or unset it and let Airflow's secrets backend \
+        have them";
         problems.push(Problem::new(name, "is set, and the database is not a Postgres or SQLite known here", fix));
     }
     Some(objects::read(&settings.objects, vars, installed.version, problems))

@@ -4,7 +4,8 @@
 pub const PRECEDENCE: &[(&str, &str)] = &[
     (
         "Airflow's variable `AIRFLOW__SECTION__KEY`",
-        "with its forms `…_CMD` and `…_SECRET`, which Airflow knows for some options, and `…_FILE`, which we add for the same \
+        "with its forms `…_CMD` and `…_SECRET`, which Airflow knows for some options, and `…_FILE`, which we add for \
+         the same \
          ones; an option's old section counts as well, after the present one.",
     ),
     (
@@ -18,8 +19,8 @@ pub const PRECEDENCE: &[(&str, &str)] = &[
     ),
     (
         "our default for the situation",
-        "the executor that fits the named services; SQLite and keys of its own for an installation without any; no example \
-         DAGs.",
+        "the executor that fits the named services; SQLite and keys of its own where nothing distributed is named: no \
+         database, no broker, and no executor but those of one machine; no example DAGs.",
     ),
     ("Airflow's default", "we do not touch the option."),
 ];

@@ -1,8 +1,9 @@
 //! The template of airflow.cfg: which names it may use and what they stand for.
 
-use crate::database::{Database, Postgres};
 use crate::env::{self, Vars};
 use crate::ini::{self, Ini};
+use crate::service::broker::Broker;
+use crate::service::database::{Database, Postgres};
 use crate::settings::Settings;
 use crate::template::{self, Format, Value};
 use crate::words::reason;
@@ -27,7 +28,8 @@ pub struct Rendered {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The template or airflow.cfg cannot be read.
-    #[error("{path} cannot be read: {reason}; check the path, the mount and the permissions", path = .0.display(), reason = .1)]
+    #[error("{path} cannot be read: {reason}; check the path, the mount and the \
+    permissions", path = .0.display(), reason = .1)]
     Read(PathBuf, String),
     /// Placeholders are wrong.
     #[error(transparent)]
@@ -114,29 +116,35 @@ fn from_variables(source: &str) -> BTreeSet<(String, String)> {
 
 /// What our own names stand for: the settings, so that defaults, files and service links are dealt with already.
 fn value(name: &str, settings: &Settings) -> Option<Value> {
-    let postgres = match &settings.database.known {
-        Some(Database::Postgres(postgres)) => Some(postgres),
-        _ => None,
-    };
-    let broker = settings.broker.known.as_ref();
+    let postgres = settings.database.known.as_ref().and_then(Database::postgres);
+    let named = settings.broker.known.as_ref();
+    let broker = named.and_then(Broker::amqp);
+    let redis = named.and_then(Broker::redis);
     let key = |key: &Option<SecretString>| key.as_ref().map(|key| Value::text(key.expose_secret()));
     let password = |p: &Postgres| p.password.as_ref().map(|p| p.expose_secret().to_owned()).unwrap_or_default();
     match name {
-        "POSTGRES_HOST" => postgres.map(|p| host(&p.host)),
+        "POSTGRES_HOST" => postgres.map(|p| host(p.host.raw())),
         "POSTGRES_PORT" => postgres.map(|p| Value::url(p.port.to_string())),
-        "POSTGRES_CREDS" => postgres.map(|p| Value::credentials(&p.user, &password(p))),
-        "POSTGRES_USER" => postgres.map(|p| Value::part(&p.user)),
+        "POSTGRES_CREDS" => postgres.map(|p| Value::credentials(p.user.raw(), &password(p))),
+        "POSTGRES_USER" => postgres.map(|p| Value::part(p.user.raw())),
         "POSTGRES_PASSWORD" => postgres.map(|p| Value::part(password(p))),
-        "POSTGRES_DB" => postgres.map(|p| Value::database(&p.name)),
+        "POSTGRES_DB" => postgres.map(|p| Value::database(p.name.raw())),
         "DATABASE_URL" => {
             let database = settings.database.known.as_ref();
-            database.map(|database| Value::url(database.to_url("postgresql+psycopg2").expose_secret()))
+            database.map(|database| Value::url(database.for_airflow().expose_secret()))
         }
-        "RABBITMQ_HOST" => broker.map(|b| host(&b.host)),
+        "RABBITMQ_HOST" => broker.map(|b| host(b.host.raw())),
         "RABBITMQ_PORT" => broker.map(|b| Value::url(b.port.to_string())),
-        "RABBITMQ_CREDS" => broker.map(|b| Value::credentials(&b.user, b.password.expose_secret())),
-        "RABBITMQ_VHOST" => broker.map(|b| Value::part(&b.vhost)),
-        "BROKER_URL" => broker.map(|b| Value::url(b.to_url().expose_secret())),
+        "RABBITMQ_CREDS" => broker.map(|b| Value::credentials(b.user.raw(), b.password.expose_secret())),
+        "RABBITMQ_VHOST" => broker.map(|b| Value::part(b.vhost.raw())),
+        "REDIS_HOST" => redis.and_then(|_| named?.address()).map(|(name, _)| host(name.raw())),
+        "REDIS_PORT" => redis.and_then(|_| named?.address()).map(|(_, port)| Value::url(port.to_string())),
+        "REDIS_PASSWORD" => {
+            redis.map(|r| Value::part(r.password.as_ref().map(|p| p.expose_secret().to_owned()).unwrap_or_default()))
+        }
+        "REDIS_DBNUM" => redis.map(|r| Value::url(r.database.to_string())),
+        "REDIS_PROTO" => redis.map(|r| Value::url(if r.tls.is_some() { "rediss://" } else { "redis://" })),
+        "BROKER_URL" => named.and_then(Broker::to_url).map(|url| Value::url(url.expose_secret())),
         "FERNET_KEY" => key(&settings.fernet_key),
         "KUBE_AIRFLOW_API_SECRET_KEY" => key(&settings.secret_key),
         "KUBE_AIRFLOW_JWT_SECRET" => key(&settings.jwt_secret),

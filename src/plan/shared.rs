@@ -1,9 +1,9 @@
 //! The keys that all pods share, as the plan knows them.
 
 use super::Endpoint;
-use super::environment::Made;
-use crate::airflow::options::{self, Opt};
-use crate::config::{Config, Told};
+use super::environment::Decided;
+use crate::airflow::table::Key;
+use crate::config::{Config, ConfigValue};
 use crate::env;
 use crate::settings::problem::Problem;
 use secrecy::SecretString;
@@ -21,24 +21,21 @@ pub struct Shared {
     pub list: bool,
 }
 
-impl Made {
-    /// The keys that pods share. What only a secrets backend knows is left out, and so are keys of one machine.
-    pub(super) fn shared(&self, config: &Config<'_>, problems: &mut Vec<Problem>) -> Vec<Shared> {
-        let all = [
-            (&options::FERNET_KEY, env::FERNET_KEY.name),
-            (&options::SECRET_KEY, env::KUBE_AIRFLOW_API_SECRET_KEY.name),
-            (&options::JWT_SECRET, env::KUBE_AIRFLOW_JWT_SECRET.name),
-        ];
-        let one = |(opt, name): (&Opt, &'static str)| {
-            let told = self.told(config, opt, problems)?;
+impl Decided {
+    /// These keys, as Airflow will have them. What only a secrets backend knows is left out, and so are keys of one
+    /// machine.
+    pub(super) fn shared(&self, keys: &[Key], config: &Config<'_>, problems: &mut Vec<Problem>) -> Vec<Shared> {
+        let one = |key: &Key| {
+            let (opt, name) = (key.option(), key.variable().name);
+            let told = self.value(config, opt, problems)?;
             let source = told.source().to_string();
             let key = match told {
-                Told::Value(key, _) => Endpoint::Known(key),
-                Told::Command(command, source) => Endpoint::Asked(command, source),
-                Told::Backend(_) | Told::File(..) => return None,
+                ConfigValue::Value(key, _) => Endpoint::Known(key),
+                ConfigValue::Command(command, source) => Endpoint::Asked(command, source),
+                ConfigValue::Backend(_) | ConfigValue::File(..) => return None,
             };
             Some(Shared { name, source, key, list: name == env::FERNET_KEY.name })
         };
-        all.into_iter().filter_map(one).collect()
+        keys.iter().filter_map(one).collect()
     }
 }

@@ -1,125 +1,225 @@
 //! Carrying a plan out, step by step.
 
-use super::{Parent, chain, identity, log_lines, objects, packages, pidfiles, shared, users};
-use crate::airflow::options;
-use crate::airflow::revisions;
-use crate::airflow::role::Role;
-use crate::airflow::table;
-use crate::broker::{self, Broker};
-use crate::check::Failure;
-use crate::database::{self, Database};
+use super::{Parent, identity, lease, objects, packages, pidfiles, shared, users};
+use crate::airflow::revisions::{self, Named};
+use crate::airflow::{options, table};
 use crate::env::Vars;
 use crate::exit::Code;
 use crate::files;
-use crate::keys::{self, Keys};
+use crate::keys;
+use crate::load::answers::{self, Environment};
+use crate::load::{chain, log_lines, services};
 use crate::migrate::{self, Mode, Needed, State};
-use crate::plan::{Endpoint, Goal, Key, Plan, Users, Value};
-use crate::process::trampoline::EXEC;
-use crate::report::Message;
-use crate::status::{self, Phase};
-use crate::wait::{self, Target};
+use crate::plan::{Goal, NOBODY, Plan, Resolved, Step, Users};
+use crate::process::exec::{by_shell, refusal};
+use crate::process::panic;
+use crate::process::policy::Policy;
+use crate::process::report::Message;
+use crate::process::stage::EXEC;
+use crate::service::database::Database;
+use crate::service::{Failure, Service};
+use crate::status::{self, Repository};
+use crate::wait::{self, Patience, Target};
 use crate::words::reason;
-use rustix::fd::OwnedFd;
-use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
+use secrecy::ExposeSecret;
 use std::ffi::OsString;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-/// How long a command that names a service may take, and how often it is looked at.
-const ANSWER: Duration = Duration::from_mins(1);
-const LOOK: Duration = Duration::from_millis(5);
-
-pub(super) type Environment = BTreeMap<OsString, OsString>;
-/// The database and the brokers that a plan leads to.
-pub(crate) type Services = (Option<Database>, Option<Vec<Broker>>);
-
-/// Does what the plan says. Returns only when there is nothing to execute, or when something failed.
+/// Does what the plan says, step by step. Returns only when there is nothing to execute, or when something failed.
 pub(super) fn carry_out(plan: &Plan, vars: &dyn Vars, parent: &Parent) -> Result<Code, Code> {
     let start = Instant::now();
-    let phase = |phase| {
-        if let Goal::Role { role, .. } = &plan.goal {
-            status::stage(vars, *role, phase, &plan.installed.version_text);
-        }
-    };
-    phase(Phase::Preparing);
-    configure(plan)?;
-    let mut environment = environment(plan, vars)?;
-    identity::complete(&mut environment, &plan.home);
-    if matches!(plan.goal, Goal::Role { .. }) {
-        pidfiles::remove_stale(&plan.home);
-    }
-    packages::install(plan, &environment)?;
-    let runtime = runtime()?;
-    let ready = runtime.block_on(services(plan, &environment, &phase));
+    let runtime = services::runtime()?;
+    let done = runtime.block_on(steps(plan, vars, parent, start));
     // A name server that does not answer must not hold the end up.
     runtime.shutdown_background();
-    ready?;
-    if plan.argv.is_empty() {
-        return Ok(Code::Success);
-    }
-    phase(Phase::Starting);
-    if let Some(policy) = &plan.policy {
-        tell(&parent.report, &Message::Policy(policy.clone()));
-    }
-    let what = plan.argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    if let Goal::Role { role, .. } = &plan.goal {
-        let version = &plan.installed.version_text;
-        info!("starting {role} of Airflow {version} after {:.1} s: {what}", start.elapsed().as_secs_f64());
-    }
-    Err(execute(plan, &environment, parent))
+    let Some((argv, environment)) = done? else { return Ok(Code::Success) };
+    Err(execute(plan, argv, &environment, parent))
 }
 
-/// The reactor for questions to services.
-pub(super) fn runtime() -> Result<Runtime, Code> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        error!("cannot start: {error}");
-        Code::Os
-    })
+/// How often it is looked for a reason to give up.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What is to be executed when all other steps are done, and with which environment.
+type Execution<'a> = Option<(&'a [OsString], Environment)>;
+
+async fn steps<'a>(plan: &'a Plan, vars: &dyn Vars, parent: &Parent, start: Instant) -> Result<Execution<'a>, Code> {
+    let resolved = &plan.resolved;
+    let phase = |phase| {
+        if let Goal::Role { role, .. } = &plan.goal {
+            status::stage(vars, *role, phase, &resolved.installed.version_text);
+        }
+    };
+    answers::forget(&vars.all());
+    // A step of its own for each of these would be one that never differs.
+    let prepared = |plan: &Plan| {
+        configure(plan)?;
+        let mut environment = services::environment(&plan.resolved, vars)?;
+        identity::complete(&mut environment, &plan.resolved.home);
+        if matches!(plan.goal, Goal::Role { .. }) {
+            pidfiles::remove_stale(&plan.resolved.home);
+        }
+        Ok::<_, Code>(environment)
+    };
+    let (mut environment, mut schema) = (Environment::new(), Schema::default());
+    let mut database = None;
+    let mut execution = None;
+    for step in &plan.steps {
+        let seen = schema.is_complete();
+        if !(seen && matches!(step, Step::Migrate { .. } | Step::Keys { .. })) {
+            phase(step.phase());
+        }
+        match step {
+            Step::Configure => environment = prepared(plan)?,
+            Step::Packages { words, limit } => packages::install(resolved, words, *limit, &environment).await?,
+            Step::Wait { limit, may_be_created } => {
+                let patience = Patience { deadline: *limit, may_be_created: *may_be_created };
+                database = wait(plan, patience, &environment, &mut schema).await?;
+            }
+            Step::Migrate { mode, limit, .. } => {
+                if let (Some(database), false) = (&database, seen) {
+                    schema.bring_to_head(resolved, database, *mode, *limit, &environment).await?;
+                }
+            }
+            Step::Keys { keys, accept } => {
+                shared::check(&plan.goal, keys, *accept, database.as_ref(), &environment).await?;
+            }
+            Step::Objects { declared, fernet, dry_run, limit } => {
+                let order =
+                    objects::Order { resolved, declared, fernet: fernet.as_ref(), dry_run: *dry_run, limit: *limit };
+                objects::ensure(&order, database.as_ref(), &environment).await?;
+            }
+            Step::Users { users, limit } => {
+                users::ensure(resolved, users, *limit, database.as_ref(), &environment).await?;
+            }
+            Step::Dags { limit, .. } => dags(*limit, resolved.lease, vars, parent)?,
+            Step::Lease => lease::hold(resolved, &mut environment, parent).await?,
+            Step::Execute { argv, policy, .. } => {
+                if !resolved.checked && matches!(plan.goal, Goal::Role { .. }) {
+                    services::keep_answers(resolved, &environment);
+                }
+                announce(plan, policy.as_ref(), parent)?;
+                if let Goal::Role { role, .. } = &plan.goal {
+                    let what = step.shown_command().join(" ");
+                    let version = &resolved.installed.version_text;
+                    let after = start.elapsed().as_secs_f64();
+                    info!("starting {role} of Airflow {version} after {after:.1} s: {what}");
+                }
+                execution = Some(argv.as_slice());
+            }
+        }
+    }
+    Ok(execution.map(|argv| (argv, environment)))
 }
 
-fn tell(report: &OwnedFd, message: &Message) {
-    // PID 1 may be gone; then so are we in a moment.
-    let _ = rustix::io::write(report, message.line().as_bytes());
+/// Waits until PID 1 lets the role start, which it does after the first success of the process that follows the
+/// repository.
+fn dags(limit: Duration, lease: bool, vars: &dyn Vars, parent: &Parent) -> Result<(), Code> {
+    let start = Instant::now();
+    if !lease {
+        // Else the gate would wait for that word, which comes after all steps, and this step for the gate.
+        parent.tell(&Message::Lease(false));
+    }
+    while !parent.hears_at_the_gate(LOOK) {
+        let repository = Repository::read(vars);
+        // The gate opens for the lease, too, which is asked for when this is done.
+        if lease && repository.as_ref().is_some_and(|repository| repository.revision.is_some()) {
+            break;
+        }
+        let (text, code) = repository.and_then(|repository| repository.error).unwrap_or_else(|| {
+            ("the lines of kube-airflow-init[git] above say why".to_owned(), Code::Unavailable.number())
+        });
+        // A reference that is not there yet, or a server that says no.
+        let code = if code == Code::Failed.number() { Code::Unavailable.number() } else { code };
+        let code =
+            Code::ALL.iter().map(|(code, ..)| *code).find(|one| one.number() == code).unwrap_or(Code::Unavailable);
+        // No git appears in a container by itself.
+        if start.elapsed() >= limit || code == Code::NotFound {
+            let waited = start.elapsed().as_secs();
+            error!("the repository with the DAGs was not synchronised within {waited} s: {text}");
+            return Err(code);
+        }
+    }
+    Ok(())
+}
+
+/// Tells PID 1 what the role is, and waits until what runs beside it lets it start.
+fn announce(plan: &Plan, policy: Option<&Policy>, parent: &Parent) -> Result<(), Code> {
+    if let Goal::Role { role, .. } = &plan.goal
+        && let Some(policy) = policy
+        && let Some(row) = table::spec(*role, plan.resolved.installed.version).ok().and_then(table::row)
+    {
+        parent.tell(&Message::Row { row, grace: policy.grace });
+    }
+    if plan.resolved.lease {
+        // It was waited for.
+        return Ok(());
+    }
+    parent.tell(&Message::Lease(false));
+    if parent.has_gate() {
+        debug!("everything is there: waiting until what runs beside this role lets it start");
+    }
+    parent.wait_at_the_gate().map(|_| ()).ok_or(Code::Os)
 }
 
 /// Becomes the role. A refusal is told to PID 1 and returned as a shell would.
-fn execute(plan: &Plan, environment: &Environment, parent: &Parent) -> Code {
-    let Some((program, arguments)) = plan.argv.split_first() else { return Code::Success };
-    let mut command = match (&parent.settle, &plan.goal) {
-        (Some(settle), Goal::Command(_)) => {
-            let mut command = Command::new("/proc/self/exe");
-            command.arg0("kube-airflow-init").arg(EXEC).arg(settle).arg(program);
-            command
-        }
-        _ => Command::new(program),
+fn execute(plan: &Plan, argv: &[OsString], environment: &Environment, parent: &Parent) -> Code {
+    let Some(program) = argv.first() else { return Code::Success };
+    let become_it = |argv: &[OsString]| {
+        let mut command = match (&parent.settle, &plan.goal) {
+            (Some(settle), Goal::Command(_)) => {
+                let mut command = Command::new("/proc/self/exe");
+                command.arg0("kube-airflow-init").arg(EXEC).arg(settle).arg(&argv[0]);
+                command
+            }
+            _ => Command::new(&argv[0]),
+        };
+        panic::becoming(|| command.args(&argv[1..]).env_clear().envs(environment).exec())
     };
-    tell(&parent.report, &Message::Executing);
-    let error = command.args(arguments).env_clear().envs(environment).exec();
-    tell(&parent.report, &Message::Refused);
-    error!("cannot execute {}: {}", Path::new(program).display(), reason(&error));
-    if error.kind() == io::ErrorKind::NotFound { Code::NotFound } else { Code::NotExecutable }
+    parent.tell(&Message::Executing);
+    let mut error = become_it(argv);
+    if let Some(argv) = by_shell(argv, &error) {
+        error = become_it(&argv);
+    }
+    parent.tell(&Message::Refused);
+    let (code, text) = refusal(program, &error);
+    error!("{text}");
+    code
 }
 
 /// Files that Airflow reads.
 fn configure(plan: &Plan) -> Result<(), Code> {
+    let resolved = &plan.resolved;
     let failed = |what: &Path, variable: &str, error: &io::Error| {
-        let fix = format!("point {variable} into a writable folder, such as an emptyDir");
+        let fix = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its volume".to_owned(),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                format!("point {variable} into a writable folder, such as an emptyDir")
+            }
+            _ => format!("look at its volume, or point {variable} elsewhere, such as into an emptyDir"),
+        };
         error!("cannot make {}: {}; {fix}", what.display(), reason(error));
         Code::Io
     };
     // Airflow makes its database file and its logs readable to all; a folder of our making is not.
-    if let Err(error) = files::private_folder(&plan.home) {
-        return Err(failed(&plan.home, "AIRFLOW_HOME", &error));
+    if let Err(error) = files::private_folder(&resolved.home) {
+        return Err(failed(&resolved.home, "AIRFLOW_HOME", &error));
     }
-    if let Some(rendered) = &plan.rendered {
+    let logs = &resolved.folders.logs;
+    if let (Goal::Role { role, .. }, Err(error)) = (&plan.goal, files::may_write(logs)) {
+        warn!(
+            "the log folder {} cannot be written by this user ({}), and {role} ends when it wants to: give the volume to \
+             this user (`fsGroup`), or name another folder in `[logging] base_log_folder`, in 1.10 `[core]`",
+            logs.display(),
+            reason(&error)
+        );
+    }
+    if let Some(rendered) = &resolved.rendered {
         files::write_private(&rendered.output, rendered.text.expose_secret().as_bytes()).map_err(|error| {
             log_lines(&chain(&error));
             Code::Io
@@ -128,15 +228,16 @@ fn configure(plan: &Plan) -> Result<(), Code> {
     } else {
         // Without a file Airflow's first call writes one with all its defaults and random keys, on each pod its own.
         let empty = "# The settings come from the environment; see `kube-airflow-init plan`.\n";
-        if let Err(error) = keys::first_wins(&plan.config, || Ok(empty.to_owned())) {
-            return Err(failed(&plan.config, "AIRFLOW_CONFIG", &error));
+        if let Err(error) = keys::first_wins(&resolved.config, || Ok(empty.to_owned())) {
+            return Err(failed(&resolved.config, "AIRFLOW_CONFIG", &error));
         }
     }
-    let passwords = match (&plan.goal, &plan.users, &plan.login) {
+    let passwords = match (&plan.goal, &resolved.users, &resolved.login) {
         (_, Some(Users::Simple(user, path)), _) => {
             Some((path, keys::simple_auth_given(path, &user.name, &user.password)))
         }
-        (Goal::Role { role: Role::Web, standalone: true, .. }, None, Some(path)) => {
+        (_, Some(Users::Locked(path)), _) => Some((path, keys::simple_auth_closed(path, NOBODY))),
+        (Goal::Role { standalone: true, .. }, None, Some(path)) => {
             Some((path, keys::simple_auth_password(path, "admin").map(|_| ())))
         }
         _ => None,
@@ -147,208 +248,92 @@ fn configure(plan: &Plan) -> Result<(), Code> {
     Ok(())
 }
 
-/// The environment of whatever is executed.
-pub(super) fn environment(plan: &Plan, vars: &dyn Vars) -> Result<Environment, Code> {
-    let mut environment = vars.all();
-    for name in &plan.removed {
-        environment.remove(name);
+/// What is known of the schema: the usual case is a complete one, and one connection answers both questions.
+#[derive(Default)]
+struct Schema {
+    needed: Option<Arc<Needed>>,
+    seen: Arc<OnceLock<State>>,
+}
+
+impl Schema {
+    fn is_complete(&self) -> bool {
+        self.seen.get() == Some(&State::Complete)
     }
-    let mut kept = None;
-    for setting in &plan.environment {
-        let value = match &setting.value {
-            Value::Public(text) => text.clone(),
-            Value::Secret(secret) => secret.expose_secret().to_owned(),
-            Value::Kept(key) => {
-                if kept.is_none() {
-                    let keys = Keys::under(&plan.home).map_err(|error| {
-                        let hint =
-                            if error.kind() == io::ErrorKind::InvalidData { "" } else { "; check its owner and mode" };
-                        error!("{}: {}{hint}", keys::folder(&plan.home).join("keys.json").display(), reason(&error));
-                        Code::Io
-                    })?;
-                    kept = Some(keys);
+
+    async fn bring_to_head(
+        &self,
+        resolved: &Resolved,
+        database: &Database,
+        mode: Mode,
+        limit: Duration,
+        environment: &Environment,
+    ) -> Result<(), Code> {
+        let Some(needed) = &self.needed else { return Ok(()) };
+        let mut environment = environment.clone();
+        let direct = services::direct(resolved, database);
+        match &direct {
+            Some(direct) => {
+                if let Some(name) = options::DATABASE_URL.variable(resolved.installed.version) {
+                    let url = direct.for_airflow();
+                    environment.insert(name.into(), url.expose_secret().into());
                 }
-                let Some(keys) = &kept else { continue };
-                let key = match key {
-                    Key::Fernet => &keys.fernet,
-                    Key::Secret => &keys.secret,
-                    Key::Jwt => &keys.jwt,
-                };
-                key.expose_secret().to_owned()
             }
+            None if resolved.direct.is_some() => warn!("KUBE_AIRFLOW_DATABASE_DIRECT has no meaning for SQLite"),
+            None => {}
+        }
+        let command = migrate::Command {
+            program: resolved.installed.script.clone(),
+            arguments: table::migrate(resolved.installed.version).iter().map(OsString::from).collect(),
+            environment,
+            ..migrate::Command::default()
         };
-        environment.insert(setting.name.clone().into(), value.into());
+        let done = migrate::bring_to_head(database, direct.as_ref(), needed, mode, limit, &command).await;
+        done.map(|_| ()).map_err(|error| {
+            log_lines(&chain(&error));
+            error.code()
+        })
     }
-    Ok(environment)
 }
 
-/// The services of the plan, asked for where the plan does not know them.
-///
-/// # Errors
-/// The exit code for what cannot be known; the reason was logged.
-pub(super) fn endpoints(plan: &Plan, environment: &Environment) -> Result<Services, Code> {
-    let foreign = |error: &database::Error| matches!(error, database::Error::Unsupported(_));
-    let database = known(plan.database.as_ref(), environment, Database::parse, foreign);
-    let foreign = |error: &broker::Error| matches!(error, broker::Error::Unsupported(_));
-    let brokers = known(plan.broker.as_ref(), environment, Broker::parse_list, foreign);
-    // Both were asked before one of them may fail, so that both are in the log.
-    Ok((database?.map(|database| plan.in_schema(database)), brokers?))
-}
-
-/// What can be waited for.
-pub(super) fn targets(database: Option<Database>, brokers: Option<Vec<Broker>>) -> Vec<Target> {
-    // There is nobody to wait for behind a file.
-    let server = database.filter(|database| matches!(database, Database::Postgres(_)));
-    server.map(Target::Database).into_iter().chain(brokers.map(Target::Broker)).collect()
-}
-
-/// Waits for what the plan needs, and brings the schema up to date.
-async fn services(plan: &Plan, environment: &Environment, phase: &impl Fn(Phase)) -> Result<(), Code> {
-    if !plan.checked {
-        if plan.objects.is_some() {
-            warn!("connections, variables and pools are not looked at: CONNECTION_CHECK_MAX_COUNT is 0");
-        }
-        return Ok(());
-    }
-    let (database, brokers) = endpoints(plan, environment)?;
-    let mode = plan.migrate.filter(|mode| *mode != Mode::Off);
-    let needed = mode.map(|_| needed(plan)).transpose()?.map(Arc::new);
-    let seen = Arc::new(OnceLock::new());
-    let mut targets = targets(database.clone(), brokers);
-    if let Some(needed) = &needed {
+/// Waits for the services, and returns the database.
+async fn wait(
+    plan: &Plan,
+    patience: Patience,
+    environment: &Environment,
+    schema: &mut Schema,
+) -> Result<Option<Database>, Code> {
+    let (database, brokers) = services::endpoints(&plan.resolved, environment)?;
+    let mut targets = services::targets(database.clone(), brokers, plan.resolved.api_server.clone());
+    if let Some(managers) = plan.steps.iter().find_map(|step| match step {
+        Step::Migrate { managers, .. } => Some(managers),
+        _ => None,
+    }) {
+        let needed = Arc::new(needed(&plan.resolved, managers)?);
         for target in &mut targets {
-            // The usual case is a complete schema: one connection answers both questions.
-            if let Target::Database(server) = target {
-                *target = Target::Schema(server.clone(), Arc::clone(needed), Arc::clone(&seen));
+            if let Target::Service(Service::Database(server)) = target {
+                *target = Target::Schema(server.clone(), Arc::clone(&needed), Arc::clone(&schema.seen));
             }
         }
+        schema.needed = Some(needed);
     }
-    phase(Phase::Waiting);
-    wait::until_ready(&targets, plan.wait_timeout).await.map_err(|failure: Failure| {
+    wait::until_ready(&targets, patience).await.map_err(|failure: Failure| {
         error!("{}", failure.reason);
         failure.code
     })?;
-    match (&database, mode, needed) {
-        (Some(_), Some(_), Some(_)) if seen.get() == Some(&State::Complete) => {}
-        (Some(database), Some(mode), Some(needed)) => {
-            phase(Phase::Migrating);
-            schema(plan, database, &needed, mode, environment).await?;
-        }
-        _ => {}
-    }
-    shared::check(plan, database.as_ref(), environment).await?;
-    objects::ensure(plan, database.as_ref(), environment).await?;
-    users::ensure(plan, database.as_ref(), environment).await
+    Ok(database)
 }
 
 /// What the installed Airflow needs of its database.
-fn needed(plan: &Plan) -> Result<Needed, Code> {
-    let schemas = revisions::required(&plan.installed, &plan.managers).map_err(|error| {
+fn needed(resolved: &Resolved, managers: &Named) -> Result<Needed, Code> {
+    let required = revisions::required(&resolved.installed, managers).map_err(|error| {
         log_lines(&format!("{}; is the Airflow installation complete?", chain(&error)));
         Code::NoAirflow
     })?;
-    Ok(Needed { schemas, version: plan.installed.version })
-}
-
-/// An endpoint after the command that names it was asked; none when it is `foreign` to us.
-pub(super) fn known<T: Clone, E: std::error::Error>(
-    endpoint: Option<&Endpoint<T>>,
-    environment: &Environment,
-    parse: fn(&str) -> Result<T, E>,
-    foreign: fn(&E) -> bool,
-) -> Result<Option<T>, Code> {
-    match endpoint {
-        None => Ok(None),
-        Some(Endpoint::Known(known)) => Ok(Some(known.clone())),
-        Some(Endpoint::Asked(command, source)) => {
-            let url = ask(command, environment).map_err(|why| {
-                error!("{source}: the command {why}; Airflow runs it the same way, without a shell");
-                Code::Settings
-            })?;
-            match parse(url.expose_secret()) {
-                Ok(known) => Ok(Some(known)),
-                Err(error) if foreign(&error) => {
-                    info!("{source}: what the command names is neither waited for nor migrated: {error}");
-                    Ok(None)
-                }
-                Err(error) => {
-                    error!("{source}: what the command prints is not a usable URL: {error}; run it by hand to see it");
-                    Err(Code::Settings)
-                }
-            }
-        }
+    for manager in required.unseen {
+        warn!(
+            "database manager {manager}; Airflow itself may find it elsewhere, so its tables are left to Airflow: a \
+             migration brings them up to date, and `airflow db check-migrations` tells whether they are"
+        );
     }
-}
-
-/// The output of a command, run without a shell as Airflow does. Neither its words nor its complaints are shown: they
-/// may hold what they are about.
-fn ask(command: &str, environment: &Environment) -> Result<SecretString, String> {
-    let words = shell_words::split(command).map_err(|_| "has an open quote".to_owned())?;
-    let (program, arguments) = words.split_first().ok_or_else(|| "is empty".to_owned())?;
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(environment).stdout(Stdio::piped()).stderr(Stdio::null());
-    let failed = |error: io::Error| format!("cannot be run: {}", reason(&error));
-    let mut child = command.spawn().map_err(failed)?;
-    let since = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            break status;
-        }
-        if since.elapsed() > ANSWER {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(format!("has not ended within {} s, run it by hand to see why", ANSWER.as_secs()));
-        }
-        thread::sleep(LOOK);
-    };
-    if !status.success() {
-        return Err(format!("failed ({status}), run it by hand to see why"));
-    }
-    let mut text = String::new();
-    let read = child.stdout.take().map_or(Ok(0), |mut output| output.read_to_string(&mut text));
-    read.map_err(|_| "does not print UTF-8".to_owned())?;
-    Ok(text.trim_end_matches('\n').to_owned().into())
-}
-
-/// The server behind a pooler.
-pub(super) fn direct(plan: &Plan, database: &Database) -> Option<Database> {
-    let (Database::Postgres(server), Some((host, port))) = (database, &plan.direct) else { return None };
-    Some(Database::Postgres(crate::database::Postgres { host: host.clone(), port: *port, ..server.clone() }))
-}
-
-async fn schema(
-    plan: &Plan,
-    database: &Database,
-    needed: &Needed,
-    mode: Mode,
-    environment: &Environment,
-) -> Result<(), Code> {
-    let mut environment = environment.clone();
-    let direct = match direct(plan, database) {
-        Some(direct) => {
-            if let Some(name) = options::DATABASE_URL.variable(plan.installed.version) {
-                let url = direct.to_url("postgresql+psycopg2");
-                environment.insert(name.into(), url.expose_secret().into());
-            }
-            Some(direct)
-        }
-        None if plan.direct.is_some() => {
-            warn!("KUBE_AIRFLOW_DATABASE_DIRECT has no meaning for SQLite");
-            None
-        }
-        None => None,
-    };
-    let command = migrate::Command {
-        program: plan.installed.script.clone(),
-        arguments: table::migrate(plan.installed.version).iter().map(OsString::from).collect(),
-        environment,
-    };
-    let timeout = plan.migrate_timeout;
-    match migrate::bring_to_head(database, direct.as_ref(), needed, mode, timeout, &command).await {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            log_lines(&chain(&error));
-            Err(error.code())
-        }
-    }
+    Ok(Needed { schemas: required.schemas, version: resolved.installed.version })
 }

@@ -1,9 +1,9 @@
-//! The helper of `standalone` that says when the UI answers, and how to log in. Then it ends.
+//! The sidecar of `standalone` that says when the UI answers, and how to log in. Then it ends.
 
-use crate::airflow::version::Line;
+use crate::airflow::table;
 use crate::exit::Code;
 use crate::keys;
-use crate::plan::Plan;
+use crate::plan::Resolved;
 use secrecy::ExposeSecret;
 use std::io::{IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -16,23 +16,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for the UI without a limit: a crash loop is for the supervisor to notice.
-pub(super) fn run(plan: &Plan) -> Code {
-    let (port, prefix) = (plan.web.0.parse().unwrap_or(8080), &plan.web.1);
-    let path = match plan.installed.version.line() {
-        Line::V3 => "api/v2/version",
-        _ => "health",
-    };
-    let path = format!("{prefix}/{path}");
-    let init = rustix::process::getppid();
+pub(super) fn run(resolved: &Resolved) -> Code {
+    let (port, prefix) = (resolved.web.0.parse().unwrap_or(8080), &resolved.web.1);
+    let path = format!("{prefix}{}", table::ui_page(resolved.installed.version));
     while !answers(port, &path) {
         std::thread::sleep(PAUSE);
-        // An init that was killed cannot end us, unless it was PID 1.
-        if rustix::process::getppid() != init {
-            return Code::Success;
-        }
     }
     let url = format!("http://localhost:{port}{prefix}");
-    match &plan.login {
+    match &resolved.login {
         // On a terminal it is for the eyes of whoever started us; a log is kept and read by others.
         Some(file) if std::io::stderr().is_terminal() => {
             let password = keys::simple_auth_password(file, "admin").ok().flatten();

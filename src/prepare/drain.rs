@@ -1,10 +1,13 @@
-//! The helper of a stopping worker: tells every ten seconds which tasks are left and how long they have. It only tells:
-//! the worker was told to stop before, by PID 1, and what happens at the end of the time is PID 1's business as well.
+//! The sidecar of a stopping worker: tells every ten seconds which tasks are left and how long they have. It only
+//! tells: the worker was told to stop before, by PID 1, and what happens at the end of the time is PID 1's business as
+//! well.
 
-use crate::check::tasks;
-use crate::database::{Database, Postgres};
+use crate::env::Vars;
 use crate::exit::Code;
-use crate::plan::{Endpoint, Plan};
+use crate::load::services;
+use crate::metadb::tasks;
+use crate::plan::Resolved;
+use crate::service::database::Database;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -16,24 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const NAMED: usize = 5;
 
 /// Tells until PID 1 ends this process, `limit` from now at the latest.
-pub(super) fn run(plan: &Plan, limit: Option<Duration>) -> Code {
+pub(super) fn run(resolved: &Resolved, limit: Option<Duration>, vars: &dyn Vars) -> Code {
     let start = Instant::now();
-    let Some(Endpoint::Known(known)) = &plan.database else { return Code::Success };
-    let Database::Postgres(database) = plan.in_schema(known.clone()) else { return Code::Success };
-    let init = rustix::process::getppid();
+    let Ok((Some(database), _)) = services::of(resolved, vars) else { return Code::Success };
+    if !database.is_server() {
+        return Code::Success;
+    }
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Code::Os };
     loop {
         let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
         runtime.block_on(tell(&database, left));
         std::thread::sleep(EVERY);
-        // An init that was killed cannot end us, unless it was PID 1.
-        if rustix::process::getppid() != init {
-            return Code::Success;
-        }
     }
 }
 
-async fn tell(database: &Postgres, left: Option<Duration>) {
+async fn tell(database: &Database, left: Option<Duration>) {
     let time = left.map_or_else(String::new, |left| format!(", {} s left", left.as_secs()));
     match tasks::running_here(database, PATIENCE).await {
         Ok(tasks) => info!("draining: {}{time}", summary(&tasks)),

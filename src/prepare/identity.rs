@@ -1,5 +1,5 @@
-//! A user without an entry in /etc/passwd, as `OpenShift` gives every pod: Python's getpass and expanduser, and with them
-//! Airflow, then go by variables.
+//! A user without an entry in /etc/passwd, as `OpenShift` gives every pod: Python's getpass and expanduser, and with
+//! them Airflow, then go by variables.
 
 use nix::unistd::{AccessFlags, User, access, getuid};
 use std::collections::BTreeMap;

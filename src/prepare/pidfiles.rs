@@ -1,5 +1,5 @@
-//! Pid files of an earlier life: on a kept `AIRFLOW_HOME`, gunicorn refuses to start while some process has the number in
-//! its file, and in a container that is soon the case.
+//! Pid files of an earlier life: on a kept `AIRFLOW_HOME`, gunicorn refuses to start while some process has the number
+//! in its file, and in a container that is soon the case.
 
 use crate::process::tree::Stat;
 use std::path::Path;

@@ -1,81 +1,84 @@
 //! Starting a child of PID 1.
 
+use super::exec::by_shell;
 use super::reaper::Pid;
 use super::signals::Inherited;
-use super::trampoline::EXEC;
+use super::stage::{EXEC, MARK};
 use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The first word of the prepare stage's command line.
-pub const PREPARE: &str = "_prepare";
-
-/// The first word of the command line of the process that serves the HTTP port; our number follows.
-pub const PORT: &str = "_port";
-
-/// The first of its further words where it only tells, by its exit code, whether the services of the role are there.
-/// After it come the seconds that the role has run, and its own words.
-pub const AFTER_END: &str = "after-end";
-
-/// Marks all processes that come from one child of ours, wherever they moved: daemons and sessions of their own, too.
-pub const MARK: &str = "KUBE_AIRFLOW_CHILD";
-
 /// A started child.
 #[derive(Debug)]
 pub struct Started {
     /// Its number, which is also its process group.
     pub pid: Pid,
-    /// What the prepare stage reports through; end of file means that it has become the role.
+    /// What a stage reports through; end of file means that it has become the role.
     pub report: Option<OwnedFd>,
+    /// What a stage waits for before it becomes the role: a byte lets it go.
+    pub gate: Option<OwnedFd>,
+}
+
+/// What is agreed on with a stage, besides its reports.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Agreement {
+    /// All that it leaves behind carries this mark.
+    pub mark: Option<usize>,
+    /// A command that it becomes goes through the trampoline.
+    pub settle: Option<Inherited>,
+    /// It waits for our word before it becomes the role.
+    pub gate: bool,
 }
 
 /// Starts `argv` in a process group of its own, with our standard streams, folder and environment. `settle`: through a
-/// trampoline that hands on the terminal and ignored signals.
+/// trampoline that hands on the terminal, the mask and ignored signals.
 ///
 /// # Errors
 /// The error of the execution itself, for example "not found"; the trampoline reports its own.
 pub fn start(argv: &[OsString], settle: Option<Inherited>) -> io::Result<Started> {
-    let mut command = if let Some(inherited) = settle {
-        let mut command = ourselves();
-        command.arg(EXEC).arg(inherited.to_word()).args(argv);
-        command
+    let pid = if let Some(inherited) = settle {
+        spawn(ourselves().arg(EXEC).arg(inherited.to_word()).args(argv))?
     } else {
-        let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut command = Command::new(program);
-        command.args(arguments);
-        command
+        let run = |argv: &[OsString]| {
+            let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+            spawn(Command::new(program).args(arguments))
+        };
+        run(argv).or_else(|error| by_shell(argv, &error).map_or(Err(error), |argv| run(&argv)))?
     };
-    Ok(Started { pid: spawn(&mut command)?, report: None })
+    Ok(Started { pid, report: None, gate: None })
 }
 
-/// Starts this program again with [`PREPARE`], the number of a descriptor and `words`. All that it leaves behind carries
-/// `mark`; a command that it becomes goes through the trampoline with `settle`.
+/// Starts this program again as `stage`, with the agreement and `words`.
 ///
 /// # Errors
 /// No pipe or no process could be made.
-pub fn start_prepare(words: &[OsString], mark: Option<usize>, settle: Option<Inherited>) -> io::Result<Started> {
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    // The writing end must survive this one exec; the child marks it close-on-exec again at once. Nothing else is
+pub fn start_stage(stage: &str, words: &[OsString], agreement: Agreement) -> io::Result<Started> {
+    let (report, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    // The stage's ends must survive this one execution; it marks them close-on-exec again at once. Nothing else is
     // started in between: this process has one thread.
-    rustix::io::fcntl_setfd(&write, rustix::io::FdFlags::empty())?;
-    let settle = settle.map_or_else(String::new, |inherited| format!("/{}", inherited.to_word()));
+    fcntl_setfd(&theirs, FdFlags::empty())?;
+    let mut word = theirs.as_raw_fd().to_string();
+    let mut gate = None;
+    if agreement.gate {
+        let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+        fcntl_setfd(&theirs, FdFlags::empty())?;
+        word = format!("{word}:{}", theirs.as_raw_fd());
+        gate = Some((theirs, ours));
+    }
+    if let Some(inherited) = agreement.settle {
+        word = format!("{word}/{}", inherited.to_word());
+    }
     let mut command = ourselves();
-    command.arg(PREPARE).arg(format!("{}{settle}", write.as_raw_fd())).args(words);
-    if let Some(mark) = mark {
+    command.arg(stage).arg(word).args(words);
+    if let Some(mark) = agreement.mark {
         command.env(MARK, mark.to_string());
     }
-    Ok(Started { pid: spawn(&mut command)?, report: Some(read) })
-}
-
-/// Starts this program again to serve the HTTP port.
-///
-/// # Errors
-/// No process could be made.
-pub fn start_port() -> io::Result<Pid> {
-    spawn(ourselves().arg(PORT).arg(std::process::id().to_string()))
+    let pid = spawn(&mut command)?;
+    Ok(Started { pid, report: Some(report), gate: gate.map(|(_, ours)| ours) })
 }
 
 fn ourselves() -> Command {

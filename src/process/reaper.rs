@@ -1,6 +1,6 @@
 //! The only `waitpid` of PID 1.
 
-use super::signals::{self, Signal};
+use super::signal::{Signal, name};
 use rustix::process::{WaitOptions, WaitStatus};
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Killed(signal) => write!(f, "killed by {}", signals::name(*signal)),
+            Self::Killed(signal) => write!(f, "killed by {}", name(*signal)),
         }
     }
 }

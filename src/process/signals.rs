@@ -3,6 +3,7 @@
 //! The handler writes each signal's number into a pipe. Nothing is merged, so five TERMs are five bytes, and the pipe
 //! holds 65 536 of them before one could be lost.
 
+use super::signal::{LAST, SIGCHLD, SIGCONT, SIGKILL, SIGPIPE, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, Signal};
 use super::sys::{self, Mask, Origin};
 use nix::libc;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,15 +11,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// A signal number, 1 to 64.
-pub type Signal = i32;
-
-pub use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM};
-pub use signal_hook::consts::{SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
-
-/// The highest signal number of Linux.
-const LAST: Signal = 64;
 
 /// Where the handler writes to. It lives as long as the process, so a handler always finds it.
 static WRITE: OnceLock<OwnedFd> = OnceLock::new();
@@ -32,6 +24,9 @@ pub struct Signals {
     inherited: Inherited,
 }
 
+/// Signals whose disposition we change for ourselves from the start, whatever we were given.
+const OWN: [Signal; 2] = [SIGPIPE, SIGCHLD];
+
 /// What this process was given, and what a command that it runs for somebody else is to be given in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inherited {
@@ -42,21 +37,27 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Whether signals are ignored, which a child started by the standard library would not inherit from us.
-    pub fn ignores(&self) -> bool {
-        self.ignored != 0
+    /// Whether signals are blocked or ignored, which a child started by the standard library would not inherit from us.
+    pub fn is_special(&self) -> bool {
+        self.mask != 0 || self.ignored != 0
     }
 
     /// One word, for the command line of the trampoline.
     pub fn to_word(self) -> String {
-        format!("{:x}:{}", self.mask, i32::from(self.ignored & bit(SIGPIPE) != 0))
+        let ignored = OWN.map(|signal| if self.ignored & bit(signal) == 0 { '0' } else { '1' });
+        format!("{:x}:{}", self.mask, ignored.iter().collect::<String>())
     }
 
-    /// The word's meaning in the trampoline, carried out: all but SIGPIPE came through the execution as they were.
+    /// The word's meaning in the trampoline, carried out: all but our own came through the execution as they were.
     pub fn restore(word: &str) -> Option<()> {
-        let (mask, pipe) = word.split_once(':')?;
+        let (mask, ignored) = word.split_once(':')?;
         let mask = Mask::from_str_radix(mask, 16).ok()?;
-        sys::ignore(SIGPIPE, pipe == "1");
+        if ignored.len() != OWN.len() || ignored.contains(|c| !['0', '1'].contains(&c)) {
+            return None;
+        }
+        for (signal, ignored) in OWN.into_iter().zip(ignored.chars()) {
+            sys::ignore(signal, ignored == '1');
+        }
         sys::mask(libc::SIG_SETMASK, mask);
         Some(())
     }
@@ -75,15 +76,30 @@ impl Signals {
             _ => sys::is_ignored(signal),
         };
         let ignored = all().filter(|signal| ignored(*signal)).map(bit).fold(0, |set, bit| set | bit);
+        // With CHLD ignored the kernel would throw the ends of our children away: the child gets it back at its
+        // execution.
+        let held = ignored & !bit(SIGCHLD);
         // Blocked, so that what comes until a child has inherited "ignored" is kept for us: a blocked signal is never
         // thrown away.
-        sys::mask(libc::SIG_BLOCK, ignored);
-        for signal in all().filter(|signal| ignored & bit(*signal) == 0) {
-            sys::catch(signal);
+        sys::mask(libc::SIG_BLOCK, held);
+        for signal in all().filter(|signal| held & bit(*signal) == 0) {
+            sys::catch(signal, arrived);
         }
+        // What we were given blocked is the child's business as well: we hear everything.
         let mask = sys::given_mask();
-        sys::mask(libc::SIG_SETMASK, mask | ignored);
+        sys::mask(libc::SIG_SETMASK, held);
         Ok(Self { read, inherited: Inherited { mask, ignored } })
+    }
+
+    /// A reading side on which nothing ever comes: a test has the signals of its own process.
+    ///
+    /// # Errors
+    /// No pipe could be made.
+    #[cfg(test)]
+    pub(crate) fn unheard() -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        drop(write);
+        Ok(Self { read, inherited: Inherited { mask: 0, ignored: 0 } })
     }
 
     /// What this process was given.
@@ -91,13 +107,13 @@ impl Signals {
         self.inherited
     }
 
-    /// Catches what was ignored at the start, too, and has the mask as it was given. When a child is executed from then
-    /// on, the kernel sets everything to its default.
+    /// Catches what was ignored at the start, too. When a child is executed from then on, the kernel sets everything to
+    /// its default.
     pub fn catch_ignored(&self) {
         for signal in all().filter(|signal| self.inherited.ignored & bit(*signal) != 0) {
-            sys::catch(signal);
+            sys::catch(signal, arrived);
         }
-        sys::mask(libc::SIG_SETMASK, self.inherited.mask);
+        sys::mask(libc::SIG_SETMASK, 0);
     }
 
     /// Gives signals their default meaning back, for a verb that runs in this process; one that came already acts now.
@@ -106,11 +122,8 @@ impl Signals {
             // The kernel keeps default meanings away from PID 1: the handler ends it.
             RELEASED.store(true, Ordering::SeqCst);
         } else {
-            all().filter(|signal| self.inherited.ignored & bit(*signal) == 0 && *signal != SIGPIPE).for_each(
-                |signal| {
-                    sys::ignore(signal, false);
-                },
-            );
+            let kept = self.inherited.ignored & !bit(SIGCHLD) | bit(SIGPIPE);
+            all().filter(|signal| kept & bit(*signal) == 0).for_each(|signal| sys::ignore(signal, false));
         }
         sys::mask(libc::SIG_SETMASK, self.inherited.mask);
         let mut came = [0_u8; 256];
@@ -148,8 +161,8 @@ fn all() -> impl Iterator<Item = Signal> {
     std::iter::once(SIGTERM).chain(rest)
 }
 
-/// Called by the handler.
-pub(super) fn arrived(signal: Signal, origin: Origin) {
+/// What the handler does.
+fn arrived(signal: Signal, origin: Origin) {
     let fault = matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP);
     match origin {
         // A fault of our own must end the process as always: it comes again after the return, and finds the default.
@@ -171,22 +184,6 @@ fn end_by(signal: Signal) {
     if !harmless.contains(&signal) {
         sys::end(128 + signal);
     }
-}
-
-/// The name of a signal: `SIGTERM`, `SIGRTMIN+3`.
-pub fn name(signal: Signal) -> String {
-    /// SIGRTMIN as `kill -l` and the shells show it; the C libraries keep the first two or three for themselves.
-    const RTMIN: Signal = 34;
-    match signal_hook::low_level::signal_name(signal) {
-        Some(known) => known.to_owned(),
-        None if signal >= RTMIN => format!("SIGRTMIN+{}", signal - RTMIN),
-        None => format!("signal {signal}"),
-    }
-}
-
-/// Clears the mask of this process: a role starts with no signal blocked, whoever started us.
-pub fn unblock_all() {
-    sys::mask(libc::SIG_SETMASK, 0);
 }
 
 /// Runs `work` with CHLD blocked; one that came meanwhile is caught afterwards.
@@ -219,14 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_shell() {
-        assert_eq!((name(15).as_str(), name(34).as_str(), name(64).as_str()), ("SIGTERM", "SIGRTMIN+0", "SIGRTMIN+30"));
-        assert_eq!(name(32), "signal 32");
-    }
-
-    #[test]
     fn a_word_that_is_none_changes_nothing() {
-        for word in ["", "0", "x:0", ":1"] {
+        for word in ["", "0", "x:00", ":11", "0:1", "0:12"] {
             assert_eq!(Inherited::restore(word), None, "{word}");
         }
     }

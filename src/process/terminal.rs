@@ -1,8 +1,9 @@
-//! The terminal, when there is one: the command is its foreground group, as a shell would have it, and so are Ctrl-C and
-//! Ctrl-Z. Without a terminal nothing here does anything.
+//! The terminal, when there is one: the command is its foreground group, as a shell would have it, and so are Ctrl-C
+//! and Ctrl-Z. Without a terminal nothing here does anything.
 
 use super::reaper::Pid;
-use super::signals::{SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, Signal, without_ttou};
+use super::signal::{SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, Signal};
+use super::signals::without_ttou;
 use super::sys::kill;
 use super::tree;
 use nix::unistd::{Pid as Group, getpgid, getpgrp, getpid, getppid, getsid, tcgetpgrp, tcsetpgrp};

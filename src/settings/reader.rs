@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use crate::env::{self, Kind, Variable, Vars};
+use crate::text::odd_ends;
 use crate::words::{duration as parse_duration, reason};
 use secrecy::{ExposeSecret, SecretString};
 use std::io::Read;
@@ -30,7 +31,26 @@ impl<'a> Reader<'a> {
 
     /// Remembers a problem of `variable`.
     pub fn problem(&mut self, variable: &Variable, wrong: impl Into<String>, fix: impl Into<String>) {
-        self.problems.push(Problem::new(variable.name, wrong, fix));
+        let value = self.vars.get(variable.name).and_then(|value| value.into_string().ok()).unwrap_or_default();
+        self.problems.push(match odd_ends(&value) {
+            // What nobody sees is told first.
+            Some((odd, odd_fix)) => Problem::new(variable.name, format!("{odd}, and {}", wrong.into()), odd_fix),
+            None => Problem::new(variable.name, wrong, fix),
+        });
+    }
+
+    /// Any text; what is odd about its ends counts, and is worth a note.
+    pub fn plain(&mut self, variable: &Variable) -> Option<String> {
+        let text = self.text(variable)?;
+        self.note_odd(variable.name, &text);
+        Some(text)
+    }
+
+    fn note_odd(&mut self, name: &str, text: &str) {
+        if let Some((odd, fix)) = odd_ends(text) {
+            let counts = if odd.contains("count") { "" } else { ", which counts" };
+            self.notes.push(format!("{name} {odd}{counts}; {fix}"));
+        }
     }
 
     /// Whether something is wrong with `variable` or with its `_FILE`: what follows from that is not worth a message.
@@ -73,11 +93,8 @@ impl<'a> Reader<'a> {
         let file_name = format!("{}_FILE", variable.name);
         let direct = self.raw(variable.name);
         let Some(path) = self.raw(&file_name) else {
-            if direct.as_ref().is_some_and(|text| text.ends_with('\n')) {
-                self.notes.push(format!(
-                    "{} ends with a line break, which counts; if the Secret was made with `echo`, make it with `printf`",
-                    variable.name
-                ));
+            if let Some(text) = &direct {
+                self.note_odd(variable.name, text);
             }
             return direct.map(SecretString::from);
         };
@@ -86,7 +103,9 @@ impl<'a> Reader<'a> {
             self.problems.push(Problem::new(file_name, wrong, "keep one of the two"));
             return None;
         }
-        secret_file(&file_name, &path).map_err(|problem| self.problems.push(problem)).ok()
+        let secret = secret_file(&file_name, &path).map_err(|problem| self.problems.push(problem)).ok()?;
+        self.note_odd(&format!("the file of {file_name}"), secret.expose_secret());
+        Some(secret)
     }
 
     /// `user:password`, split at the first colon.
@@ -124,9 +143,12 @@ impl<'a> Reader<'a> {
 
     /// A path that means the same in every working folder.
     pub fn absolute(&mut self, variable: &Variable) -> Option<PathBuf> {
-        let path = self.path(variable)?;
+        let told = self.text(variable)?;
+        // Airflow expands `~` and `$NAME` in these (`get_airflow_home` in `airflow/configuration.py`, on all lines).
+        let lookup = |name: &str| self.vars.get(name).and_then(|value| value.into_string().ok());
+        let path = PathBuf::from(crate::ini::expand(&told, &lookup).unwrap_or(told));
         if path.is_relative() {
-            self.problem(variable, "is not an absolute path", "write it from `/` on, without `~` or `$`");
+            self.problem(variable, "is not an absolute path", "write it from `/` on");
             return None;
         }
         Some(path)
@@ -317,4 +339,46 @@ pub fn secret_file(variable: &str, path: &str) -> Result<SecretString, Problem> 
 fn has_port(text: &str) -> bool {
     let one = |host: &str| host.ends_with(']') || !(host.is_empty() || host.contains(':'));
     text.rsplit_once(':').is_some_and(|(host, port)| one(host) && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::ffi::OsString;
+
+    /// Row 46 of the cases.
+    #[test]
+    fn a_folder_of_airflow_may_be_written_with_a_tilde_and_a_name() {
+        let vars: BTreeMap<OsString, OsString> =
+            [("HOME", "/h"), ("AIRFLOW_HOME", "~/x"), ("AIRFLOW_CONFIG", "$AIRFLOW_HOME/a.cfg")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into();
+        let mut reader = Reader::new(&vars);
+        assert_eq!(reader.absolute(&env::AIRFLOW_HOME), Some("/h/x".into()));
+        assert_eq!(reader.absolute(&env::AIRFLOW_CONFIG), Some("/h/x/a.cfg".into()));
+        assert!(reader.finish().0.is_empty());
+    }
+
+    /// Row 34 of the cases.
+    #[test]
+    fn what_is_odd_about_a_value_that_is_used_is_a_note_without_the_value() {
+        let vars: BTreeMap<OsString, OsString> =
+            [("POSTGRES_PASSWORD", "hush\n"), ("POSTGRES_USER", "'u'"), ("POSTGRES_DB", "plain")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into();
+        let mut reader = Reader::new(&vars);
+        reader.secret(&env::POSTGRES_PASSWORD);
+        reader.plain(&env::POSTGRES_USER);
+        reader.plain(&env::POSTGRES_DB);
+        let notes = reader.finish().1;
+        assert_eq!(
+            notes,
+            [
+                "POSTGRES_PASSWORD ends with a line break, which counts; made with `echo`? use `printf %s`",
+                "POSTGRES_USER is in quotes, which count as a part of it; write it without them: `--env-file` and \
+                 ConfigMaps keep quotes"
+            ]
+        );
+    }
 }

@@ -1,9 +1,10 @@
 //! The database and the broker of our own variables.
 
 use super::reader::Reader;
-use crate::broker::{Broker, Tls};
-use crate::database::{Database, Postgres};
 use crate::env::{self, Variable};
+use crate::service::broker::redis::Place;
+use crate::service::broker::{Amqp, Broker, Redis, Tls};
+use crate::service::database::{Database, Driver, Postgres};
 use secrecy::SecretString;
 
 /// What was said about a service.
@@ -13,15 +14,18 @@ pub struct Service<T> {
     pub known: Option<T>,
     /// Whether its host was named, rightly or not.
     pub named: bool,
-    /// A variable about it, while the host is not named.
-    pub homeless: Option<&'static str>,
+    /// A variable about it, while the host is not named, and the variable for the host.
+    pub orphaned_by: Option<(&'static str, &'static str)>,
+    /// The variable for the host.
+    pub host: &'static str,
 }
 
 impl<T> Service<T> {
-    fn new(known: Option<T>, host: &Variable, r: &mut Reader<'_>, others: &[&'static Variable]) -> Self {
+    fn new(known: Option<T>, host: &'static Variable, r: &mut Reader<'_>, others: &[&'static Variable]) -> Self {
         let named = known.is_some() || r.failed(host) || r.text(host).is_some();
-        let homeless = others.iter().find(|variable| !named && r.is_set(variable)).map(|variable| variable.name);
-        Self { known, named, homeless }
+        let orphaned = others.iter().find(|variable| !named && r.is_set(variable));
+        let orphaned_by = orphaned.map(|variable| (variable.name, host.name));
+        Self { known, named, orphaned_by, host: host.name }
     }
 }
 
@@ -45,7 +49,7 @@ fn postgres(r: &mut Reader<'_>) -> Option<Postgres> {
     let host = r.host_or_socket(&env::POSTGRES_HOST);
     let port = r.port(&env::POSTGRES_PORT);
     let credentials = postgres_credentials(r);
-    let name = r.text(&env::POSTGRES_DB);
+    let name = r.plain(&env::POSTGRES_DB);
     let parameters = r.query(&env::POSTGRES_EXTRAS);
     let host = host?;
     let Some((user, password)) = credentials else {
@@ -59,19 +63,21 @@ fn postgres(r: &mut Reader<'_>) -> Option<Postgres> {
         return None;
     };
     Some(Postgres {
-        host,
+        host: host.into(),
         port: port.unwrap_or(Postgres::DEFAULT_PORT),
-        user,
+        user: user.into(),
         password,
-        name: name.unwrap_or_else(|| "airflow".to_owned()),
+        name: name.unwrap_or_else(|| "airflow".to_owned()).into(),
         parameters: parameters.unwrap_or_default(),
+        driver: Driver::default(),
+        default_port: false,
     })
 }
 
 /// `user:password` of one variable, or two variables; naming both forms is an error.
 fn postgres_credentials(r: &mut Reader<'_>) -> Option<Credentials> {
     let pair = r.pair(&env::POSTGRES_CREDS);
-    let user = r.text(&env::POSTGRES_USER);
+    let user = r.plain(&env::POSTGRES_USER);
     let password = r.secret(&env::POSTGRES_PASSWORD);
     let single = if user.is_some() { &env::POSTGRES_USER } else { &env::POSTGRES_PASSWORD };
     r.one_of(&env::POSTGRES_CREDS, pair.is_some(), single, user.is_some() || password.is_some());
@@ -94,6 +100,16 @@ pub(super) fn direct(r: &mut Reader<'_>) -> Option<(String, u16)> {
 }
 
 pub(super) fn broker(r: &mut Reader<'_>) -> Service<Broker> {
+    let rabbitmq = rabbitmq_service(r);
+    let redis = redis_service(r);
+    r.one_of(&env::RABBITMQ_HOST, rabbitmq.named, &env::REDIS_HOST, redis.named);
+    match (rabbitmq.named, redis.named) {
+        (false, true) => Service { orphaned_by: rabbitmq.orphaned_by, ..redis },
+        _ => Service { orphaned_by: rabbitmq.orphaned_by.or(redis.orphaned_by), ..rabbitmq },
+    }
+}
+
+fn rabbitmq_service(r: &mut Reader<'_>) -> Service<Broker> {
     let known = rabbitmq(r);
     let others = [
         &env::RABBITMQ_CREDS,
@@ -105,11 +121,50 @@ pub(super) fn broker(r: &mut Reader<'_>) -> Service<Broker> {
     Service::new(known, &env::RABBITMQ_HOST, r, &others)
 }
 
+fn redis_service(r: &mut Reader<'_>) -> Service<Broker> {
+    let known = redis(r);
+    let others = [
+        &env::REDIS_PASSWORD,
+        &env::REDIS_DBNUM,
+        &env::REDIS_PORT,
+        &env::REDIS_PROTO,
+        &env::KUBE_AIRFLOW_REDIS_USER,
+        &env::KUBE_AIRFLOW_REDIS_CA,
+    ];
+    Service::new(known, &env::REDIS_HOST, r, &others)
+}
+
+fn redis(r: &mut Reader<'_>) -> Option<Broker> {
+    let host = r.host(&env::REDIS_HOST);
+    let port = r.port(&env::REDIS_PORT);
+    let password = r.secret(&env::REDIS_PASSWORD);
+    let user = r.text(&env::KUBE_AIRFLOW_REDIS_USER);
+    let database = r.number(&env::REDIS_DBNUM, 0..=9999).and_then(|number| u32::try_from(number).ok());
+    let protocol = r.choice(&env::REDIS_PROTO, &["redis://", "rediss://", "redis", "rediss"]);
+    let ca = r.file(&env::KUBE_AIRFLOW_REDIS_CA);
+    let tls = ca.is_some() || protocol.is_some_and(|protocol| protocol.starts_with("rediss"));
+    if user.is_some() && password.is_none() && !r.failed(&env::REDIS_PASSWORD) {
+        r.problem(
+            &env::KUBE_AIRFLOW_REDIS_USER,
+            "is set without a password",
+            "set REDIS_PASSWORD or REDIS_PASSWORD_FILE",
+        );
+    }
+    Some(Broker::Redis(Redis {
+        place: Place::Tcp { host: host?.into(), port: port.unwrap_or(Redis::DEFAULT_PORT) },
+        user: user.unwrap_or_default().into(),
+        password,
+        database: database.unwrap_or_default(),
+        tls: tls.then(|| Tls { ca, name: true, ..Tls::default() }),
+        options: Box::default(),
+    }))
+}
+
 fn rabbitmq(r: &mut Reader<'_>) -> Option<Broker> {
     let host = r.host(&env::RABBITMQ_HOST);
     let port = r.port(&env::RABBITMQ_PORT);
     let credentials = r.pair(&env::RABBITMQ_CREDS);
-    let vhost = r.text(&env::RABBITMQ_VHOST);
+    let vhost = r.plain(&env::RABBITMQ_VHOST);
     let ca = r.file(&env::KUBE_AIRFLOW_RABBITMQ_CA);
     let tls = r.switch(&env::KUBE_AIRFLOW_RABBITMQ_TLS);
     if ca.is_some() && tls == Some(false) {
@@ -131,12 +186,13 @@ fn rabbitmq(r: &mut Reader<'_>) -> Option<Broker> {
         }
         return None;
     };
-    Some(Broker {
-        host,
-        port: port.unwrap_or(if tls.is_some() { Broker::DEFAULT_TLS_PORT } else { Broker::DEFAULT_PORT }),
-        user,
+    Some(Broker::Amqp(Amqp {
+        host: host.into(),
+        port: port.unwrap_or(if tls.is_some() { Amqp::DEFAULT_TLS_PORT } else { Amqp::DEFAULT_PORT }),
+        user: user.into(),
         password,
-        vhost: vhost.unwrap_or_else(|| "/".to_owned()),
+        vhost: vhost.unwrap_or_else(|| "/".to_owned()).into(),
         tls,
-    })
+        default_port: port.is_none(),
+    }))
 }

@@ -1,142 +1,91 @@
-//! The supervisor's log lines. The last one says why all ended, and the kubelet gets it, too.
+//! The supervisor's log lines; the last one is in `last_words`.
 
-use super::state::{CRASH_LIMIT, Note, Over, SWEEP, Why};
-use super::{Job, Manner};
-use crate::env::Process;
-use crate::exit::Code;
-use crate::last_words;
-use crate::process::reaper::Exit;
-use crate::process::signals::{SIGKILL, Signal, name};
-use std::fs::File;
-use std::io::Write;
+use super::job::{Job, Mode};
+use super::last_words;
+use super::state::{CRASH_LIMIT, HUNG, LogEvent, Next, SWEEP};
+use crate::process::signal::{Signal, name};
+use std::time::Instant;
 use tracing::{debug, error, info, warn};
 
-pub(super) fn say(job: &Job, note: &Note) {
-    let child = |child: usize| job.children[child].0.as_str();
-    match note {
-        Note::Stopping(signal, grace) if job.manner == Manner::Command => {
-            debug!("stopping on {}, KILL after {grace:?}", name(*signal));
+/// `born`: when each child was started last.
+pub(super) fn say(job: &Job, event: &LogEvent, born: impl Fn(usize) -> Instant) {
+    let child = |child: usize| job.children[child].name.as_str();
+    let sidecar = |index: usize| job.sidecars[index].name;
+    let quiet = job.mode != Mode::Role;
+    match event {
+        LogEvent::Stopping(signal, grace) if quiet => debug!("stopping on {}, KILL after {grace:?}", name(*signal)),
+        LogEvent::Stopping(signal, Some(grace)) => {
+            info!("stopping on {}: {} s until KILL", name(*signal), grace.as_secs());
         }
-        Note::Stopping(signal, Some(grace)) => info!("stopping on {}: {} s until KILL", name(*signal), grace.as_secs()),
-        Note::Stopping(signal, None) => {
-            info!("stopping on {}: no limit of ours (KUBE_AIRFLOW_GRACE is not set)", name(*signal));
+        LogEvent::Stopping(signal, None) => {
+            info!("stopping on {}, without a limit: KUBE_AIRFLOW_GRACE is not set", name(*signal));
         }
-        Note::Dropped(signal) => warn!("{} is not forwarded: it would harm {}", name(*signal), child(0)),
-        Note::Step(at, signal, true) => warn!("a further stop signal: {} to {}", name(*signal), child(*at)),
-        Note::Step(at, signal, false) => {
-            warn!("{} has not ended and KILL is near: {} to it", child(*at), name(*signal));
+        LogEvent::Dropped(signal) => warn!("{} is not forwarded: it would harm {}", name(*signal), child(0)),
+        LogEvent::Step(at, signal, true) => {
+            warn!("another stop signal came: sending {} to {}", name(*signal), child(*at));
         }
-        Note::Ended(at, exit) if job.manner == Manner::Command => debug!("{} ended: {exit}", child(*at)),
-        Note::Ended(at, exit) => info!("{} ended: {exit}", child(*at)),
-        Note::Unasked(at, exit) => warn!("{} ended by itself: {exit}; are its services there?", child(*at)),
-        Note::Returning(at) => info!("no: {} is prepared again, and waits for them", child(*at)),
-        Note::GraceOver => warn!("the grace period is over: KILL to everything that is left"),
-        Note::Impatient => warn!("a further stop signal: KILL to everything that is left"),
-        Note::Leftovers if job.manner == Manner::Command => debug!("processes are left behind: TERM"),
-        Note::Leftovers => info!("processes are left behind: TERM, up to {} s, then KILL", SWEEP.as_secs()),
-        Note::KillingLeftovers => warn!("leftovers did not end: KILL"),
-        Note::Restarting(at, delay) => warn!("starting {} again in {} s", child(*at), delay.as_secs()),
-        Note::CrashLoop(at) => {
-            error!("{} failed {CRASH_LIMIT} times in a row, its own log above says why: giving up", child(*at));
+        LogEvent::Step(at, signal, false) => {
+            warn!("{} has not ended, and KILL is near: sending it {}", child(*at), name(*signal));
         }
-        Note::PortEnded(exit, pause) => {
-            warn!("the process of the HTTP port ended: {exit}; starting it again in {} s", pause.as_secs());
+        LogEvent::Ended(at, exit) if quiet => debug!("{} ended: {exit}", child(*at)),
+        LogEvent::Ended(at, exit) => info!("{} ended: {exit}", child(*at)),
+        LogEvent::SpontaneousExit(at, exit) => warn!("{} ended by itself: {exit}; checking its services", child(*at)),
+        LogEvent::Returning(at) => {
+            info!("a service of {0} is away: {0} starts again when it is back", child(*at));
         }
-        Note::Over(over) => last(job, over),
+        LogEvent::Hangs(at) => {
+            let left = HUNG.as_secs();
+            warn!(
+                "{} hangs in its exit: sending it SIGTERM, and KILL after {left} s; then it starts again",
+                child(*at)
+            );
+        }
+        LogEvent::Renewing(at, grace) => {
+            let limit =
+                grace.map_or_else(|| "without a limit".to_owned(), |grace| format!("{} s until KILL", grace.as_secs()));
+            warn!("{} is restarted because of its memory: stopping it as in a rollout ({limit})", child(*at));
+        }
+        LogEvent::GraceOver => warn!("the grace period is over: sending KILL to everything that is left"),
+        LogEvent::Impatient => warn!("another stop signal came: sending KILL to everything that is left"),
+        LogEvent::FenceOver => {
+            warn!("the role must not run any longer without its sidecar: sending KILL to everything that is left");
+        }
+        LogEvent::Fenced(at) => {
+            error!("the lease is over: sending KILL to everything of {}; it is prepared again", child(*at));
+        }
+        LogEvent::Leftovers if quiet => debug!("processes are left behind: TERM"),
+        LogEvent::Leftovers => {
+            info!("processes are left behind: sending them TERM, and KILL after {} s", SWEEP.as_secs());
+        }
+        LogEvent::KillingLeftovers => warn!("the processes that were left behind have not ended: sending them KILL"),
+        LogEvent::OutOfReach => warn!(
+            "processes are left that no signal of this program ends: they run as another user, or hang in the kernel; \
+             ending without them"
+        ),
+        LogEvent::Restarting(at, delay) => warn!("starting {} again in {} s", child(*at), delay.as_secs()),
+        LogEvent::CrashLoop(at) => {
+            error!("giving up: {} failed {CRASH_LIMIT} times in a row, and its own log above says why", child(*at));
+        }
+        LogEvent::SidecarEnded(at, exit, Next::Nothing) => debug!("the sidecar {} ended: {exit}", sidecar(*at)),
+        LogEvent::SidecarEnded(at, exit, Next::Restart(pause)) => {
+            warn!("the sidecar {} ended: {exit}; starting it again in {} s", sidecar(*at), pause.as_secs());
+        }
+        LogEvent::SidecarEnded(at, exit, Next::Fence) => {
+            error!("the sidecar {} ended: {exit}; {} may not run without it", sidecar(*at), child(0));
+        }
+        LogEvent::SidecarEnded(at, exit, Next::StopRole(_)) => {
+            error!("the sidecar {} ended: {exit}; stopping {}, which needs it", sidecar(*at), child(0));
+        }
+        LogEvent::Over(outcome) => last_words::tell(job, outcome, born),
     }
 }
 
-fn last(job: &Job, over: &Over) {
-    let text = format!("{}; exiting with {}", why(job, over), over.code);
-    let killed = matches!(over.why, Why::Ended(_, Exit::Killed(SIGKILL)));
-    match job.manner {
-        _ if killed => error!("{text}"),
-        Manner::Command => debug!("{text}"),
-        Manner::Role if over.code != 0 && over.stop.is_none() => error!("{text}"),
-        Manner::Role => info!("{text}"),
-    }
-    // What kept a role from being started is there already, in the words of the stage that prepares.
-    let prepared = !matches!(over.why, Why::NotStarted(..));
-    let init = rustix::process::getpid().as_raw_nonzero().get();
-    let mut options = File::options();
-    options.append(!prepared).truncate(prepared);
-    if let Some(mut file) = last_words::open(&Process, job.manner == Manner::Role, init, &mut options) {
-        let _ = writeln!(file, "{text}");
-    }
-}
-
-/// Why all ended, in words.
-fn why(job: &Job, over: &Over) -> String {
-    let child = |child: usize| job.children[child].0.as_str();
-    let after = |signal: Option<Signal>| signal.map_or_else(String::new, |signal| format!(" after {}", name(signal)));
-    let stop = after(over.stop);
-    match over.why {
-        Why::Ended(at, Exit::Killed(SIGKILL)) if over.killed => {
-            format!("{} was killed by us: it had not ended in time{stop}", child(at))
-        }
-        Why::Ended(at, Exit::Killed(SIGKILL)) => {
-            format!(
-                "{} was killed by SIGKILL, not by us: out of memory?{}",
-                child(at),
-                over.stop.map_or("", |_| " (it was stopping)")
-            )
-        }
-        Why::Ended(at, exit @ Exit::Killed(_)) => format!("{} was {exit}{stop}", child(at)),
-        Why::Ended(at, exit) if over.stop.is_none() => format!("{} ended by itself: {exit}", child(at)),
-        Why::Ended(at, exit) => format!("{} ended: {exit}{stop}", child(at)),
-        Why::NotStarted(at, exit @ Exit::Code(0)) => format!("{} ended: {exit}", child(at)),
-        Why::NotStarted(at, Exit::Code(code)) => {
-            let meaning = Code::ALL.iter().find(|(one, ..)| i32::from(one.number()) == code);
-            let meaning = meaning.map_or_else(String::new, |(_, meaning, _)| format!(" ({meaning})"));
-            format!("{} was not started: exit code {code}{meaning}", child(at))
-        }
-        Why::NotStarted(at, exit) => format!("{} was {exit} while it was prepared", child(at)),
-        Why::CrashLoop(at) => format!("{} failed {CRASH_LIMIT} times in a row", child(at)),
-        Why::Asked => format!("all ended{stop}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::airflow::table::Scope;
-    use crate::supervisor::Kind;
-    use crate::supervisor::state::{Policy, Restart};
-
-    #[test]
-    fn the_last_line_tells_a_clean_stop_from_a_crash_and_from_lack_of_memory() {
-        let job = Job {
-            children: vec![("worker".into(), Kind::Bare(Vec::new()))],
-            helper: Vec::new(),
-            serve: false,
-            manner: Manner::Role,
-            policy: Policy::plain(Scope::Leader, None),
-            restart: Restart::Never,
-            success: Vec::new(),
-        };
-        let told = |why, stop, killed| self::why(&job, &Over { why, stop, killed, code: 0 });
-        let ended = |exit| Why::Ended(0, exit);
-        for (line, expected) in [
-            (told(ended(Exit::Code(0)), Some(15), false), "worker ended: exit code 0 after SIGTERM"),
-            (told(ended(Exit::Code(1)), None, false), "worker ended by itself: exit code 1"),
-            (told(ended(Exit::Killed(9)), None, false), "worker was killed by SIGKILL, not by us: out of memory?"),
-            (
-                told(ended(Exit::Killed(9)), Some(15), true),
-                "worker was killed by us: it had not ended in time after SIGTERM",
-            ),
-            (told(ended(Exit::Killed(11)), None, false), "worker was killed by SIGSEGV"),
-            (
-                told(Why::NotStarted(0, Exit::Code(78)), None, false),
-                "worker was not started: exit code 78 (one or more settings are wrong or missing; all of them are listed)",
-            ),
-            (
-                told(Why::NotStarted(0, Exit::Killed(15)), Some(15), false),
-                "worker was killed by SIGTERM while it was prepared",
-            ),
-            (told(Why::CrashLoop(0), None, false), "worker failed 5 times in a row"),
-            (told(Why::Asked, Some(2), false), "all ended after SIGINT"),
-        ] {
-            assert_eq!(line, expected);
-        }
-    }
+/// A signal that was not ours to send.
+pub(super) fn out_of_reach(whom: &str, signal: Signal) {
+    warn!(
+        "{} does not reach {whom}: it runs as another user, and this program may not signal it; it goes on until it \
+         ends by itself or the container is gone. To change that, give this program the capability to \
+         (setcap cap_kill=ep)",
+        name(signal)
+    );
 }

@@ -1,5 +1,5 @@
-//! Nothing is used that Kubernetes, the Gateway API or the Prometheus operator calls deprecated: fields by the texts of their
-//! schemas, annotations and labels by their names.
+//! Nothing is used that Kubernetes, the Gateway API or the Prometheus operator calls deprecated: fields by the texts of
+//! their schemas, annotations and labels by their names.
 
 use crate::mixes;
 use crate::released::VERSIONS;

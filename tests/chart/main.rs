@@ -1,29 +1,37 @@
-//! The manifests, rendered for every example and a mix of all switches: what must hold whatever the values are, and that each
-//! of these checks can fail. No cluster is needed; `make e2e` has one.
+//! The manifests, rendered for every example and a mix of all switches: what must hold whatever the values are, and
+//! that each of these checks can fail. No cluster is needed; `make e2e` has one.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![allow(clippy::print_stderr, reason = "the count of changes is a result")]
 
-#[path = "../fake/mod.rs"]
+#[path = "../support/fake.rs"]
 mod fake;
-#[path = "../skip/mod.rs"]
+#[path = "../support/skip.rs"]
 mod skip;
 
+mod applied;
+mod capabilities;
 mod deprecated;
+mod every_key;
 mod examples;
 mod facts;
-mod groomer;
+mod git;
 mod metrics;
 mod mixes;
 mod mutation;
 mod names;
 mod pods;
 mod policies;
+mod redis;
 mod released;
 mod render;
+mod reviewed;
 mod security;
 mod services;
 mod settings;
+mod situations;
+mod tables;
+mod task_pods;
 mod values;
 mod variables;
 mod verbs;
@@ -45,7 +53,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("every container has requests and limits", pods::resources_are_said),
     ("what is mounted is there, and what is there is mounted", volumes::volumes_fit),
     ("claims ask for what the values say, and outlive their pods", volumes::claims_fit),
-    ("logs are groomed beside the roles that write them", volumes::groomers_fit),
+    ("nobody is beside a role by itself", volumes::roles_are_alone),
     ("Airflow pods get what the program reads", variables::roles_are_told),
     ("what all of them get is what the values say", variables::settings_are_these),
     ("the servers get what their images document", volumes::servers_are_told),
@@ -58,8 +66,11 @@ const CHECKS: &[(&str, Check)] = &[
     ("rights are the least", security::rights_are_the_least),
     ("secrets are referenced, never written", security::secrets_are_referenced),
     ("images are pinned", security::images_are_pinned),
+    ("pushes to the repository come to who reads DAG files", git::hooks_fit),
+    ("task pods are what a task needs", task_pods::they_fit),
     ("every connection has its two rules, and nothing else has one", policies::rules_are_the_connections),
     ("Prometheus and Grafana get all roles, all rules and the dashboard", metrics::objects_fit),
+    ("the API server takes every pod as it is", applied::the_server_takes_it),
     ("labels and names", names::labels_and_names),
     ("a connection is possible exactly when it is needed", policies::closure),
 ];

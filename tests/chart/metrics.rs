@@ -59,7 +59,8 @@ fn monitor_fits(render: &Render, spec: &Value, mistakes: &mut Vec<String>) {
     let selected = names(&mut pods.iter().filter(|pod| selects(selector, **pod)));
     let roles = names(&mut pods.iter().filter(|pod| pod.is_role()));
     same(mistakes, "pods of the monitor", &json!(selected), &json!(roles));
-    // Nothing is relabelled: the operator sets `job` to namespace and name, `instance` and `pod`, as the rules want them.
+    // Nothing is relabelled: the operator sets `job` to namespace and name, `instance` and `pod`, as the rules want
+    // them.
     let wanted = json!({ "selector": selector, "podMetricsEndpoints": [{ "port": "metrics" }] });
     same(mistakes, "the monitor", spec, &wanted);
     for pod in pods.iter().filter(|pod| pod.is_role()) {

@@ -17,16 +17,25 @@ fn switches() -> Vec<Vec<Value>> {
             json!({ "airflow": { "version": "2.11.2" }, "roles": { "dag-processor": { "enabled": true } } }),
             json!({ "airflow": { "version": "3.3.2" } }),
         ],
+        // Those of 1.10 are two; what else there is has its own renders below.
         ["Celery", "Local"].map(|executor| json!({ "airflow": { "executor": executor } })).to_vec(),
         vec![
             json!({}),
             json!({ "postgres": { "host": "db.example.com", "port": 6432, "direct": "db2.example.com:5433",
-            "tls": { "mode": "verify-full", "ca_secret": "ca" } } }),
+            "tls": { "mode": "verify-full", "ca_secret": "ca" } },
+            "secrets": { "from": { "POSTGRES_PASSWORD": { "name": "db", "key": "password" } } } }),
         ],
         vec![
             json!({}),
-            json!({ "rabbitmq": { "host": "mq.example.com", "tls": { "enabled": true, "ca_secret": "ca" } } }),
-            json!({ "rabbitmq": { "host": "mq.example.com", "tls": { "enabled": true } } }),
+            json!({ "rabbitmq": { "host": "mq.example.com", "tls": { "enabled": true, "ca_secret": "ca" } },
+            "secrets": { "from": { "RABBITMQ_PASSWORD": { "name": "mq", "key": "password" } } } }),
+            json!({ "rabbitmq": { "host": "mq.example.com", "tls": { "enabled": true } },
+            "secrets": { "from": { "RABBITMQ_PASSWORD": { "name": "mq", "key": "password" } } } }),
+            json!({ "celery": { "broker": "redis" } }),
+            json!({ "celery": { "broker": "redis" }, "redis": { "host": "redis.example.com", "port": 6380, "user": "af",
+            "database": 3, "tls": { "ca_secret": "ca" } },
+            "secrets": { "from": { "REDIS_PASSWORD": { "name": "redis", "key": "password" } } } }),
+            json!({ "celery": { "broker": "redis" }, "redis": { "host": "redis.example.com", "auth": false } }),
         ],
         vec![
             json!({ "ingress": { "enabled": true, "host": "a.example.com", "path": { "web": "/airflow", "flower": "/f" } } }),
@@ -81,6 +90,52 @@ fn switches() -> Vec<Vec<Value>> {
     ]
 }
 
+/// The same for what Airflow has from 2 on: pods for tasks, and executors beside each other.
+fn pod_switches() -> Vec<Vec<Value>> {
+    vec![
+        vec![json!({ "airflow": { "version": "2.11.2" } }), json!({ "airflow": { "version": "3.3.2" } })],
+        ["Kubernetes", "KubernetesExecutor,CeleryExecutor", "Celery,Kubernetes,Local", "Local,Kubernetes"]
+            .map(|executor| json!({ "airflow": { "executor": executor } }))
+            .to_vec(),
+        vec![json!({}), json!({ "celery": { "broker": "redis" } })],
+        vec![json!({}), json!({ "pgbouncer": { "enabled": true } })],
+        vec![json!({}), json!({ "rollout": { "surge": 0 } })],
+        vec![
+            json!({}),
+            json!({ "network_policy": { "tasks_reach_anything": false,
+            "task_egress": [{ "ports": [{ "port": 443, "protocol": "TCP" }] }] } }),
+            json!({ "network_policy": { "enabled": false } }),
+        ],
+        vec![json!({}), json!({ "delegation": { "enabled": true, "namespace": "tasks" } })],
+        vec![
+            json!({}),
+            json!({ "persistence": { "enabled": true } }),
+            json!({ "dags": { "git": { "repository": "git@git.example.com:team/dags.git", "secret": "git",
+            "known_hosts": "git.example.com ssh-ed25519 AAAA\n", "ref": "main", "sub_path": "airflow/dags" } } }),
+            json!({ "dags": { "git": { "repository": "https://git.example.com:8443/team/dags.git", "secret": "git",
+            "period": 20, "peers": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }],
+            "webhook": { "enabled": true, "clients": [{ "namespaceSelector": {} }] } } } }),
+            json!({ "dags": { "git": { "repository": "ssh://git@git.example.com:2222/dags.git", "secret": "git" } } }),
+            json!({ "dags": { "git": { "repository": "http://git.example.com/dags.git" } } }),
+        ],
+        vec![json!({}), json!({ "metrics": { "enabled": true } })],
+        vec![
+            json!({}),
+            json!({ "postgres": { "host": "db.example.com", "tls": { "mode": "verify-full", "ca_secret": "ca" } },
+            "secrets": { "from": { "POSTGRES_PASSWORD": { "name": "db", "key": "password" } } } }),
+        ],
+        vec![
+            json!({}),
+            json!({ "kubernetes": { "grace": 300, "env": [{ "name": "A", "value": "b" }], "labels": { "team": "data" },
+            "scheduling": { "nodeSelector": { "pool": "tasks" } }, "service_account": { "annotations": { "a": "b" } } } }),
+        ],
+        vec![
+            json!({}),
+            json!({ "security": { "uid": null, "gid": null }, "airflow": { "image": { "pull_secrets": ["pull"] } } }),
+        ],
+    ]
+}
+
 /// For each mix, the index of each switch's setting: every pair of settings is in one of them.
 fn pairwise(sizes: &[usize]) -> Vec<Vec<usize>> {
     let mut missing = Vec::new();
@@ -116,6 +171,8 @@ pub(crate) fn examples() -> Vec<(String, Value)> {
     let mut names: Vec<_> = std::fs::read_dir(format!("{ROOT}/k8s/examples"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        // A folder has those that have tests of their own.
+        .filter(|name| name.contains('.'))
         .collect();
     names.sort();
     names.into_iter().map(|name| (name.clone(), read(&format!("{ROOT}/k8s/examples/{name}")))).collect()
@@ -126,7 +183,13 @@ static ALL: LazyLock<Option<Vec<Render>>> = LazyLock::new(|| {
     for (name, values) in examples() {
         renders.push(render(&name, "airflow", &values)?);
     }
-    let switches = switches();
+    mixed(&mut renders, "mix", &switches())?;
+    mixed(&mut renders, "pods", &pod_switches())?;
+    Some(renders)
+});
+
+/// Renders mixes of switches.
+fn mixed(renders: &mut Vec<Render>, name: &str, switches: &[Vec<Value>]) -> Option<()> {
     let sizes: Vec<_> = switches.iter().map(Vec::len).collect();
     for (number, mix) in pairwise(&sizes).into_iter().enumerate() {
         let mut values = json!({});
@@ -134,13 +197,13 @@ static ALL: LazyLock<Option<Vec<Render>>> = LazyLock::new(|| {
             merge(&mut values, &switch[*setting]);
         }
         renders.push(render(
-            &format!("mix {number} {mix:?}"),
+            &format!("{name} {number} {mix:?}"),
             if number % 2 == 0 { "airflow" } else { "blue" },
             &values,
         )?);
     }
-    Some(renders)
-});
+    Some(())
+}
 
 /// Every render; `None` when helm cannot be had, which is counted.
 pub(crate) fn all() -> Option<&'static [Render]> {

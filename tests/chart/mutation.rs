@@ -56,12 +56,15 @@ const WATCHED: &[&str] = &[
     "ingressClassName",
     "tls",
     "groups",
+    "pod.yaml",
 ];
 
 /// Renders whose objects of these kinds are changed; the default has none of them.
 const MORE: &[(&str, &[&str])] = &[
     ("production.yaml", &["PodMonitor", "PrometheusRule", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Ingress"]),
     ("gateway.yaml", &["HTTPRoute"]),
+    ("kubernetes-executor.yaml", &["ConfigMap", "Role", "RoleBinding", "ServiceAccount", "NetworkPolicy"]),
+    ("redis.yaml", &["StatefulSet", "ConfigMap", "Service", "NetworkPolicy"]),
 ];
 
 /// Paths whose change is no mistake, each with its reason: what they end with, or, with a slash at the end, hold.

@@ -1,7 +1,7 @@
 //! Labels and names.
 
 use crate::pods::same;
-use crate::render::{Render, merge, render, text};
+use crate::render::{ROOT, Render, merge, read, render, text};
 use crate::security::walk;
 use crate::{metrics, mixes};
 use serde_json::{Value, json};
@@ -20,7 +20,12 @@ pub(crate) fn labels_and_names(render: &Render, mistakes: &mut Vec<String>) {
         });
         // By these, Prometheus and Grafana find what is for them.
         merge(&mut wanted, &metrics::labels(render, component));
-        same(mistakes, &what, labels, &wanted);
+        let mut all = wanted.clone();
+        // They are on no pod: each version of the chart would replace all of them.
+        let chart = read(&format!("{ROOT}/k8s/chart/Chart.yaml"));
+        all["helm.sh/chart"] = json!(format!("kube-airflow-{}", text(&chart["version"])));
+        all["app.kubernetes.io/managed-by"] = json!("Helm");
+        same(mistakes, &what, labels, &all);
         let base = render.part(component);
         if component.is_empty() || !(name == base || (kind == "Job" && name.starts_with(&base))) {
             mistakes.push(format!("{what} is not named after {component}"));

@@ -17,7 +17,8 @@ pub(crate) fn same(mistakes: &mut Vec<String>, what: &str, is: &Value, wanted: &
 pub(crate) fn roles_are_those_of_the_line(render: &Render, mistakes: &mut Vec<String>) {
     let mut wanted: BTreeSet<_> = facts::roles(render).iter().map(|(role, _)| role.name()).collect();
     wanted.insert("migrate");
-    wanted.extend(["postgres", "rabbitmq"].into_iter().filter(|service| facts::bundled(render, service)));
+    wanted.extend(facts::SERVERS.into_iter().filter(|service| facts::bundled(render, service)));
+    wanted.extend(render.pooled().then_some("pgbouncer"));
     if render.values["secrets"]["create"] == true {
         wanted.insert("keys");
     }
@@ -29,7 +30,8 @@ pub(crate) fn roles_are_those_of_the_line(render: &Render, mistakes: &mut Vec<St
         let kind = match Role::named(pod.component) {
             Some(role) if facts::stateful(render, role) => "StatefulSet",
             Some(_) => "Deployment",
-            None if ["postgres", "rabbitmq"].contains(&pod.component) => "StatefulSet",
+            None if facts::SERVERS.contains(&pod.component) => "StatefulSet",
+            None if pod.component == "pgbouncer" => "Deployment",
             None => "Job",
         };
         same(mistakes, pod.component, &pod.owner["kind"], &kind.into());
@@ -42,6 +44,9 @@ pub(crate) fn the_init_is_the_entrypoint(render: &Render, mistakes: &mut Vec<Str
         match pod.component {
             // Stock images: their own entrypoint.
             "postgres" | "rabbitmq" => same(mistakes, pod.component, &main["command"], &Value::Null),
+            "pgbouncer" => same(mistakes, "pgbouncer", &main["command"], &json!(["sh", "/etc/pgbouncer/start.sh"])),
+            // Its password goes into a file before.
+            "redis" => same(mistakes, "redis", &main["command"], &json!(["sh", "/etc/redis/start.sh"])),
             component => {
                 same(mistakes, component, &main["command"], &json!(["kube-airflow-init"]));
                 let proxied =
@@ -125,7 +130,13 @@ pub(crate) fn servers_are_probed(render: &Render, mistakes: &mut Vec<String>) {
         ("postgres", "readiness", json!({ "exec": { "command": ready } })),
         ("rabbitmq", "startup", json!({ "tcpSocket": { "port": "rabbitmq" } })),
         ("rabbitmq", "liveness", json!({ "tcpSocket": { "port": "rabbitmq" } })),
-        ("rabbitmq", "readiness", json!({ "tcpSocket": { "port": "rabbitmq" } })),
+        ("rabbitmq", "readiness", json!({ "exec": { "command": ["bash", "/etc/rabbitmq/conf.d/answers.sh"] } })),
+        ("pgbouncer", "startup", json!({ "tcpSocket": { "port": "pgbouncer" } })),
+        ("pgbouncer", "liveness", json!({ "tcpSocket": { "port": "pgbouncer" } })),
+        ("pgbouncer", "readiness", json!({ "tcpSocket": { "port": "pgbouncer" } })),
+        ("redis", "startup", json!({ "tcpSocket": { "port": "redis" } })),
+        ("redis", "liveness", json!({ "tcpSocket": { "port": "redis" } })),
+        ("redis", "readiness", json!({ "exec": { "command": ["sh", "/etc/redis/answers.sh"] } })),
     ] {
         let Some(pod) = render.pod(service) else { continue };
         let (period, timeout, failures) = match kind {
@@ -165,6 +176,9 @@ pub(crate) fn strategies_fit(render: &Render, mistakes: &mut Vec<String>) {
         let single = pod.component == "scheduler" && render.line() == "1";
         let strategy = match text(&pod.owner["kind"]) {
             "Deployment" if single => json!({ "type": "Recreate" }),
+            "Deployment" if pod.component == "pgbouncer" => {
+                json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } })
+            }
             // Either the old pod stays until the new one is ready, or it makes room for it.
             "Deployment" => {
                 let surge = render.values["rollout"]["surge"].as_u64().unwrap();
@@ -177,13 +191,16 @@ pub(crate) fn strategies_fit(render: &Render, mistakes: &mut Vec<String>) {
         // A rollout that waits, migrates and starts for as long as it may is not a failed one.
         let patience: u64 =
             ["services", "migration", "start"].map(|key| render.values["wait"][key].as_u64().unwrap()).iter().sum();
-        let deadline = if pod.owner["kind"] == "Deployment" { json!(patience + 600) } else { Value::Null };
+        let deadline =
+            if pod.owner["kind"] == "Deployment" && pod.is_role() { json!(patience + 600) } else { Value::Null };
         same(mistakes, &format!("{what} progressDeadlineSeconds"), &spec["progressDeadlineSeconds"], &deadline);
-        let values = &render.values["roles"][pod.component];
+        let values = if pod.component == "pgbouncer" { &render.values } else { &render.values["roles"] };
+        let values = &values[pod.component];
         let scaled = values["autoscaling"].as_object().is_some_and(|map| !map.is_empty());
         let replicas = match pod.component {
             "keys" | "migrate" => Value::Null,
-            "postgres" | "rabbitmq" => json!(1),
+            "pgbouncer" => values["replicas"].clone(),
+            server if facts::SERVERS.contains(&server) => json!(1),
             _ if scaled => Value::Null,
             "worker" => render.values["celery"]["num_workers"].clone(),
             _ => values["replicas"].clone(),

@@ -1,6 +1,6 @@
 //! Network policies against what the roles really connect to: rule by rule, and by asking who reaches whom.
 
-use crate::facts::{METRICS, bundled, connections, measured, roams, runs_task_code};
+use crate::facts::{METRICS, SERVERS, bundled, connections, measured, roams, runs_task_code, watches_pods};
 use crate::pods::same;
 use crate::render::{Render, list, text};
 use crate::services::matches;
@@ -52,7 +52,8 @@ type Rules = BTreeSet<String>;
 /// The rules that each component must have: ingress and egress, as text.
 fn wanted(render: &Render) -> BTreeMap<String, (Rules, Rules)> {
     let mut rules: BTreeMap<String, (Rules, Rules)> = BTreeMap::new();
-    let there: BTreeSet<_> = render.pods().iter().map(|pod| pod.component.to_owned()).collect();
+    let mut there: BTreeSet<_> = render.pods().iter().map(|pod| pod.component.to_owned()).collect();
+    there.extend(render.kubernetes().then(|| "task".to_owned()));
     for component in &there {
         rules.entry(component.clone()).or_default();
     }
@@ -73,7 +74,7 @@ fn wanted(render: &Render) -> BTreeMap<String, (Rules, Rules)> {
                 egress.insert(api.clone());
                 continue;
             }
-            "postgres" | "rabbitmq" => continue,
+            server if SERVERS.contains(&server) => continue,
             "webserver" | "flower" => {
                 ingress.insert(entry(if component == "flower" { 5555 } else { 8080 }, &policy["clients"]));
             }
@@ -81,9 +82,20 @@ fn wanted(render: &Render) -> BTreeMap<String, (Rules, Rules)> {
         }
         let dns = [53, 5353].map(|port| ["UDP", "TCP"].map(|protocol| json!({ "port": port, "protocol": protocol })));
         egress.insert(json!({ "ports": dns.concat() }).to_string());
-        let Some(role) = Role::named(component) else { continue };
-        if measured(render) {
+        let role = if component == "task" { Some(Role::Task) } else { Role::named(component) };
+        let Some(role) = role else { continue };
+        if measured(render) && role != Role::Task {
             ingress.insert(entry(METRICS, &render.values["metrics"]["clients"]));
+        }
+        if crate::git::hears_hooks(render, role) {
+            ingress.insert(entry(METRICS, &render.values["dags"]["git"]["webhook"]["clients"]));
+        }
+        let free = roams(render, role) && policy["tasks_reach_anything"] == true;
+        if crate::git::reads(render, role) && !free {
+            egress.insert(crate::git::way_out(render).to_string());
+        }
+        if watches_pods(render, component) && !free {
+            egress.insert(api.clone());
         }
         if roams(render, role) {
             if policy["tasks_reach_anything"] == true {
@@ -161,7 +173,7 @@ fn may(render: &Render, side: &str, pod: &Value, other: &Value, port: u16) -> bo
 
 pub(crate) fn closure(render: &Render, mistakes: &mut Vec<String>) {
     // Egress to a server of your own is by port alone: then the rules are checked one by one, above.
-    let inside = bundled(render, "postgres") && (bundled(render, "rabbitmq") || !render.celery());
+    let inside = bundled(render, "postgres") && render.broker().is_none_or(|broker| bundled(render, broker));
     let named = |part: &str| !list(&render.values[part]["clients"]).is_empty();
     if !is_on(render) || !inside || named("network_policy") || named("metrics") {
         return;
@@ -170,7 +182,7 @@ pub(crate) fn closure(render: &Render, mistakes: &mut Vec<String>) {
     let open = render.values["network_policy"]["tasks_reach_anything"] == true;
     for from in render.pods() {
         for to in render.pods() {
-            for port in [5432, 5672, 8080, 8793, 8794, 5555, METRICS, 22] {
+            for port in [5432, 6432, 5672, 6379, 8080, 8793, 8794, 5555, METRICS, 22] {
                 let (one, other) = (&from.template["metadata"]["labels"], &to.template["metadata"]["labels"]);
                 let out = may(render, "out", one, other, port);
                 let into = may(render, "in", other, one, port);
@@ -179,7 +191,11 @@ pub(crate) fn closure(render: &Render, mistakes: &mut Vec<String>) {
                     || (port == METRICS && to.is_role() && measured(render));
                 let needed = wanted.contains(&(from.component.to_owned(), to.component.to_owned(), port));
                 let free = open && Role::named(from.component).is_some_and(|role| roams(render, role));
-                if out != (needed || free) {
+                // A repository is outside, at its port.
+                let way = crate::git::way_out(render);
+                let fetches = Role::named(from.component).is_some_and(|role| crate::git::reads(render, role));
+                let fetches = fetches && way["to"].is_null() && way["ports"][0]["port"] == port;
+                if out != (needed || free || fetches) {
                     mistakes.push(format!("{} to {}:{port}: egress is {out}", from.component, to.component));
                 }
                 if into != (needed || page) {

@@ -1,6 +1,7 @@
 //! One render of the chart: what `helm template` says for some values.
 
 use crate::skip::skipped;
+use kube_airflow_init::airflow::executor::{Executors, Family, spelled};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -91,12 +92,45 @@ impl Render {
     }
 
     pub(crate) fn celery(&self) -> bool {
-        self.values["airflow"]["executor"] == "Celery"
+        self.runs(Family::Celery)
+    }
+
+    /// Whether tasks run in pods of their own.
+    pub(crate) fn kubernetes(&self) -> bool {
+        self.runs(Family::Kubernetes)
+    }
+
+    /// Whether tasks run there, as the program reads the names of the executors.
+    pub(crate) fn runs(&self, family: Family) -> bool {
+        self.executors().has(family)
+    }
+
+    /// The executors that the program is told.
+    pub(crate) fn executors(&self) -> Executors {
+        Executors::parse(&spelled(text(&self.values["airflow"]["executor"])).unwrap(), false)
+    }
+
+    /// Whether a pooler of ours stands before the database.
+    pub(crate) fn pooled(&self) -> bool {
+        self.values["pgbouncer"]["enabled"] == true
+    }
+
+    /// The broker of Celery, ours or not, if there is one.
+    pub(crate) fn broker(&self) -> Option<&str> {
+        self.celery().then(|| text(&self.values["celery"]["broker"]))
     }
 
     /// The name of a part: the release stands in front of it, unless it is `airflow`.
     pub(crate) fn part(&self, part: &str) -> String {
         if self.release == "airflow" { part.to_owned() } else { format!("{}-{part}", self.release) }
+    }
+
+    /// Where a server is.
+    pub(crate) fn host(&self, server: &str) -> String {
+        match text(&self.values[server]["host"]) {
+            "" => self.part(server),
+            own => own.to_owned(),
+        }
     }
 
     /// The name of the Secret that holds what no other Secret is named for.

@@ -21,8 +21,11 @@ pub(crate) fn matched<'a>(render: &'a Render, selector: &Value) -> Vec<&'a str> 
 
 /// Port and name of what a component listens on.
 fn listens(render: &Render, component: &str) -> Option<(String, u16)> {
-    if ["postgres", "rabbitmq"].contains(&component) {
-        return Some((component.to_owned(), if component == "postgres" { 5432 } else { 5672 }));
+    if component == "pgbouncer" {
+        return Some((component.to_owned(), 6432));
+    }
+    if facts::SERVERS.contains(&component) {
+        return Some((component.to_owned(), facts::server_port(render, component)));
     }
     let role = Role::named(component)?;
     let (_, spec) = facts::roles(render).into_iter().find(|(known, _)| *known == role)?;
@@ -40,7 +43,7 @@ pub(crate) fn services_fit(render: &Render, mistakes: &mut Vec<String>) {
         let named = |(name, number): &(String, u16)| json!({ "name": name, "containerPort": number });
         let own = listens(render, component);
         let mut ports: Vec<_> = own.iter().map(named).collect();
-        if pod.is_role() && facts::measured(render) {
+        if Role::named(component).is_some_and(|role| crate::git::serves(render, role)) {
             ports.push(named(&("metrics".to_owned(), facts::METRICS)));
         }
         same(mistakes, &format!("{component} ports"), &json!(list(&pod.main()["ports"])), &json!(ports));
@@ -75,7 +78,11 @@ pub(crate) fn services_fit(render: &Render, mistakes: &mut Vec<String>) {
             &spec["publishNotReadyAddresses"],
             &early,
         );
-        let kind = if headless { Value::Null } else { values["type"].clone() };
+        let kind = match component {
+            "pgbouncer" => json!("ClusterIP"),
+            _ if headless => Value::Null,
+            _ => values["type"].clone(),
+        };
         same(mistakes, &format!("Service {component} type"), &spec["type"], &kind);
         let governing = if headless { json!(render.part(component)) } else { Value::Null };
         same(mistakes, &format!("{component} serviceName"), &pod.owner["spec"]["serviceName"], &governing);
@@ -94,13 +101,17 @@ pub(crate) fn budgets_and_autoscalers_fit(render: &Render, mistakes: &mut Vec<St
         let scaler = render.named("HorizontalPodAutoscaler", &name);
         let wanted = &render.values["roles"][pod.component]["autoscaling"];
         let fewest = scaler.map_or(&pod.owner["spec"]["replicas"], |scaler| &scaler["spec"]["minReplicas"]);
-        let several = pod.is_role() && fewest.as_u64().is_some_and(|number| number > 1);
+        // Nobody knows how many there are when something else scales them.
+        let several = pod.is_role() && fewest.as_u64().is_none_or(|number| number > 1);
         if budget.is_some() != several {
             mistakes.push(format!("{name}: at least {fewest} pods, and a disruption budget: {}", budget.is_some()));
         }
         if let Some(budget) = budget {
             let selector = &budget["spec"]["selector"];
             same(mistakes, &format!("selector of the budget of {name}"), selector, &pod.owner["spec"]["selector"]);
+            // Pods are not ready while a service is away, and must not keep a node from being drained then.
+            let policy = &budget["spec"]["unhealthyPodEvictionPolicy"];
+            same(mistakes, &format!("{name} unhealthyPodEvictionPolicy"), policy, &json!("AlwaysAllow"));
             same(mistakes, &format!("{name} maxUnavailable"), &budget["spec"]["maxUnavailable"], &json!(1));
         }
         if scaler.is_some() != wanted.as_object().is_some_and(|map| !map.is_empty()) {

@@ -42,13 +42,14 @@ fn run(render: &Render, pod: Pod<'_>, folder: &TempDir, words: &[&str]) -> Outpu
     // Folders of the pod, which are not here.
     command.env("AIRFLOW_HOME", root.join("home")).env("KUBE_AIRFLOW_AIRFLOW", root.join("v/bin/airflow"));
     command.env("KUBE_AIRFLOW_RUN", root.join("run"));
-    for ca in ["KUBE_AIRFLOW_RABBITMQ_CA", "POSTGRES_EXTRAS"] {
+    for ca in ["KUBE_AIRFLOW_RABBITMQ_CA", "KUBE_AIRFLOW_REDIS_CA", "POSTGRES_EXTRAS"] {
         if render.settings()[ca].is_string() {
             let file = root.join("ca.crt");
             std::fs::write(&file, "").unwrap();
             let value =
                 text(&render.settings()[ca]).replace("/etc/kube-airflow/postgres/ca.crt", &file.display().to_string());
-            command.env(ca, value.replace("/etc/kube-airflow/rabbitmq/ca.crt", &file.display().to_string()));
+            let value = value.replace("/etc/kube-airflow/rabbitmq/ca.crt", &file.display().to_string());
+            command.env(ca, value.replace("/etc/kube-airflow/redis/ca.crt", &file.display().to_string()));
         }
     }
     command.output().unwrap()
@@ -73,7 +74,7 @@ fn every_role_of_every_render_has_a_plan_without_an_objection() {
             for secret in [FERNET, SECRET] {
                 assert!(!plan.contains(secret) && !said.contains(secret), "{what} tells a secret");
             }
-            let waits_for_broker = plan.contains("rabbitmq") || plan.contains("mq.");
+            let waits_for_broker = ["rabbitmq", "mq.", "redis"].iter().any(|name| plan.contains(name));
             if pod.component == "scheduler" && waits_for_broker != render.celery() {
                 mistakes.push(format!("{what}: broker {waits_for_broker}:\n{plan}"));
             }

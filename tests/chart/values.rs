@@ -35,12 +35,12 @@ fn refused(values: &Value) -> Option<String> {
 fn wrong_values_are_refused_by_the_name_of_their_key() {
     for (values, wanted) in [
         (json!({ "airflow": { "versoin": "3.3.2" } }), "/airflow': additional properties 'versoin'"),
-        (json!({ "airflow": { "version": "three" } }), "/airflow/version"),
-        (json!({ "airflow": { "executor": "Kubernetes" } }), "/airflow/executor"),
+        (json!({ "airflow": { "version": "three" } }), "airflow.version: is not a version"),
+        (json!({ "airflow": { "executor": "Dask" } }), "/airflow/executor"),
         (json!({ "airflow": { "image": { "tag": "latest" } } }), "/airflow/image/tag"),
         (json!({ "airflow": { "fernet_key": "secret" } }), "fernet_key"),
         (json!({ "airflow": { "config": { "CORE__PARALLELISM": 1 } } }), "CORE__PARALLELISM"),
-        (json!({ "postgres": { "image": "postgres" } }), "/postgres/image"),
+        (json!({ "postgres": { "image": "postgres" } }), "postgres.image: is not an image with a tag"),
         (json!({ "postgres": { "password": "secret" } }), "'password'"),
         (json!({ "secrets": { "from": { "OTHER": { "name": "a", "key": "b" } } } }), "OTHER"),
         (json!({ "secrets": { "from": { "FERNET_KEY": { "name": "a" } } } }), "/secrets/from/FERNET_KEY"),
@@ -58,7 +58,7 @@ fn wrong_values_are_refused_by_the_name_of_their_key() {
             json!({ "airflow": { "version": "1.10.15" }, "roles": { "triggerer": { "enabled": true } } }),
             "roles.triggerer.enabled: Airflow 1.10.15 has no triggerer",
         ),
-        (json!({ "dags": { "git_sync_enabled": true } }), "dags.git_sync_enabled: git-sync is not there yet"),
+        (json!({ "dags": { "git_sync_enabled": true } }), "dags.git_sync_enabled: nothing says from where"),
         (json!({ "ingress": { "enabled": true } }), "ingress.host: is empty"),
         (json!({ "delegation": { "enabled": true } }), "delegation.namespace: is empty"),
         (
@@ -82,6 +82,35 @@ fn wrong_values_are_refused_by_the_name_of_their_key() {
         (json!({ "rabbitmq": { "port": 5671 } }), "rabbitmq.port: the server that is run here"),
         (json!({ "rabbitmq": { "tls": { "enabled": true } } }), "rabbitmq.tls.enabled: the server that is run here"),
         (json!({ "rabbitmq": { "tls": { "ca_secret": "ca" } } }), "name yours in rabbitmq.host, or remove this"),
+        (json!({ "redis": { "port": 6380 } }), "redis.port: the server that is run here"),
+        (json!({ "redis": { "user": "af" } }), "redis.user: the server that is run here"),
+        (json!({ "redis": { "auth": false } }), "redis.auth: the server that is run here"),
+        (
+            json!({ "redis": { "host": "r" }, "rabbitmq": { "host": "q" }, "secrets": { "create": false } }),
+            "rabbitmq.host and redis.host: both name a broker",
+        ),
+        (
+            json!({ "redis": { "host": "r" }, "secrets": { "create": false } }),
+            "redis.host: names a broker, and celery.broker names rabbitmq; set celery.broker: redis",
+        ),
+        (
+            json!({ "celery": { "broker": "redis" }, "rabbitmq": { "host": "q" }, "secrets": { "create": false } }),
+            "rabbitmq.host: names a broker, and celery.broker names redis; set celery.broker: rabbitmq",
+        ),
+        (
+            json!({ "celery": { "broker": "redis" }, "redis": { "host": "r" } }),
+            "redis.host: is a server of yours, and its password would be a random one",
+        ),
+        (
+            json!({ "celery": { "broker": "redis" }, "redis": { "host": "r", "user": "af", "auth": false } }),
+            "redis.auth: is false, and redis.user is a user",
+        ),
+        (json!({ "redis": { "config": { "requirepass": "hush" } } }), "redis.config.requirepass"),
+        (json!({ "redis": { "config": { "appendonly": "no" } } }), "redis.config.appendonly: the chart sets"),
+        (
+            json!({ "airflow": { "env": [{ "name": "REDIS_HOST", "value": "r" }] } }),
+            "depend on REDIS_HOST; use celery.broker and redis.host",
+        ),
     ] {
         let Some(said) = refused(&values) else { return };
         assert!(said.contains(wanted), "{values}:\n{said}");
@@ -128,6 +157,9 @@ fn the_schema_knows_every_default_and_every_default_is_in_it() {
         let (Some(defaults), Some(known)) = (defaults.as_object(), schema["properties"].as_object()) else { return };
         for (key, value) in defaults {
             match known.get(key) {
+                Some(schema) if schema["description"].as_str().is_none_or(str::is_empty) => {
+                    mistakes.push(format!("{path}.{key} has no description"));
+                }
                 Some(schema) => compare(&format!("{path}.{key}"), value, schema, root, mistakes),
                 None => mistakes.push(format!("{path}.{key} is not in the schema")),
             }
@@ -136,7 +168,8 @@ fn the_schema_knows_every_default_and_every_default_is_in_it() {
             mistakes.push(format!("{path} takes any key"));
         }
         // Maps that are empty by default, and what Kubernetes defines, need not be spelt out.
-        let open = ["autoscaling", "scheduling", "from", ""].contains(&path.rsplit('.').next().unwrap());
+        let open = ["autoscaling", "scheduling", "from", "image", "disk", "resources", ""]
+            .contains(&path.rsplit('.').next().unwrap());
         for key in known.keys().filter(|key| !open && !defaults.contains_key(*key)) {
             mistakes.push(format!("{path}.{key} has no default"));
         }
@@ -166,8 +199,8 @@ fn request(pod: &crate::render::Pod<'_>, what: &str) -> f64 {
     pod.containers().map(|container| quantity(&container["resources"]["requests"][what]).unwrap()).sum()
 }
 
-/// Requests of all pods at the same time: while it is installed, and while it is changed, when the keys are there already
-/// and one pod of a role after the other stands beside its predecessor.
+/// Requests of all pods at the same time: while it is installed, and while it is changed, when the keys are there
+/// already and one pod of a role after the other stands beside its predecessor.
 fn requests(render: &Render, what: &str) -> [f64; 2] {
     let pods = render.pods();
     let all: f64 =
@@ -220,7 +253,10 @@ fn a_changed_airflow_cfg_rolls_its_consumers_and_nothing_else() {
 fn logs_are_limited_groomed_and_kept_where_the_values_say() {
     let Some(default) = mixes::default() else { return };
     let groomed = |render: &Render| -> Vec<String> {
-        let pods = render.pods().into_iter().filter(|pod| pod.spec()["initContainers"][0]["name"] == "groomer");
+        let pods = render
+            .pods()
+            .into_iter()
+            .filter(|pod| list(&pod.main()["env"]).iter().any(|variable| variable["name"] == "KUBE_AIRFLOW_LOGS_KEEP"));
         pods.map(|pod| pod.component.to_owned()).collect()
     };
     assert_eq!(groomed(default), ["dag-processor", "scheduler", "triggerer", "worker"], "everybody whose logs grow");

@@ -1,6 +1,7 @@
 //! What the Airflow pods are told by variables of their own: references to Secrets, and the map of all.
 
 use crate::facts;
+use crate::git;
 use crate::pods::same;
 use crate::render::{Render, list, text};
 use kube_airflow_init::airflow::role::Role;
@@ -11,24 +12,43 @@ pub(crate) fn roles_are_told(render: &Render, mistakes: &mut Vec<String>) {
     let values = &render.values;
     let secret = |variable: &str, key: &str| render.secret(variable, key);
     let user = text(&values["airflow"]["admin_user"]);
+    let connections = facts::connections(render);
     for pod in render.pods().into_iter().filter(|pod| pod.is_role() || pod.component == "migrate") {
-        let mut wanted = vec![secret("POSTGRES_PASSWORD", "POSTGRES_PASSWORD")];
-        if render.celery() {
+        let connects = |to: &str| connections.iter().any(|(from, server, _)| from == pod.component && server == to);
+        let mut wanted = Vec::new();
+        if connects("postgres") {
+            wanted.push(secret("POSTGRES_PASSWORD", "POSTGRES_PASSWORD"));
+        }
+        if render.pooled() && pod.component == "migrate" {
+            wanted.extend(database(render).into_iter().map(|(name, value)| json!({ "name": name, "value": value })));
+        }
+        if connects("redis") {
+            wanted.push(json!({ "name": "REDIS_HOST", "value": render.host("redis") }));
+            if values["redis"]["auth"] == true {
+                wanted.push(secret("REDIS_PASSWORD", "REDIS_PASSWORD"));
+            }
+            if values["redis"]["user"] != "" {
+                wanted.push(json!({ "name": "KUBE_AIRFLOW_REDIS_USER", "value": values["redis"]["user"] }));
+            }
+        }
+        let named = render.broker() == Some("rabbitmq") && facts::template(render).contains("RABBITMQ_CREDS");
+        if connects("rabbitmq") || named {
+            wanted.push(json!({ "name": "RABBITMQ_HOST", "value": render.host("rabbitmq") }));
             wanted.push(secret("RABBITMQ_PASSWORD", "RABBITMQ_PASSWORD"));
             let pair = format!("{}:$(RABBITMQ_PASSWORD)", text(&values["rabbitmq"]["user"]));
             wanted.push(json!({ "name": "RABBITMQ_CREDS", "value": pair }));
         }
-        wanted.push(secret("FERNET_KEY", "FERNET_KEY"));
-        wanted.push(secret("KUBE_AIRFLOW_API_SECRET_KEY", "KUBE_AIRFLOW_API_SECRET_KEY"));
-        if render.line() == "3" {
-            wanted.push(secret("KUBE_AIRFLOW_JWT_SECRET", "KUBE_AIRFLOW_JWT_SECRET"));
+        wanted.extend(facts::keys(render, pod.component).into_iter().map(|key| secret(key, key)));
+        wanted.extend(git::variables(render, pod.component));
+        if facts::watches_pods(render, pod.component) {
+            wanted.push(namespace());
         }
         match pod.component {
-            "webserver" => {
+            "webserver" if !user.is_empty() => {
                 wanted.push(json!({ "name": "_AIRFLOW_WWW_USER_USERNAME", "value": user }));
                 wanted.push(secret("_AIRFLOW_WWW_USER_PASSWORD", "ADMIN_PASSWORD"));
             }
-            "flower" => {
+            "flower" if !user.is_empty() => {
                 wanted.push(secret("ADMIN_PASSWORD", "ADMIN_PASSWORD"));
                 let pair = format!("{user}:$(ADMIN_PASSWORD)");
                 wanted.push(json!({ "name": "AIRFLOW__CELERY__FLOWER_BASIC_AUTH", "value": pair }));
@@ -38,9 +58,10 @@ pub(crate) fn roles_are_told(render: &Render, mistakes: &mut Vec<String>) {
         if let Some(role) = Role::named(pod.component) {
             let grace = facts::grace(render, role).to_string();
             wanted.push(json!({ "name": "KUBE_AIRFLOW_GRACE", "value": grace }));
-            if facts::measured(render) {
+            if git::serves(render, role) {
                 wanted.push(json!({ "name": "KUBE_AIRFLOW_HTTP", "value": format!(":{}", facts::METRICS) }));
             }
+            wanted.extend(grooming(render, role));
         }
         for own in [&values["airflow"]["env"], &values["roles"][pod.component]["env"]] {
             wanted.extend_from_slice(list(own));
@@ -49,6 +70,47 @@ pub(crate) fn roles_are_told(render: &Render, mistakes: &mut Vec<String>) {
         let all = json!([{ "configMapRef": { "name": render.part("airflow-settings") } }]);
         same(mistakes, &format!("{} envFrom", pod.component), &pod.main()["envFrom"], &all);
     }
+}
+
+/// What logs stay with a role that writes some.
+pub(crate) fn grooming(render: &Render, role: Role) -> Vec<Value> {
+    let logs = &render.values["logs"];
+    let grows = [Role::Scheduler, Role::Worker, Role::Triggerer, Role::DagProcessor].contains(&role);
+    if logs["groomer"]["enabled"] != true || !grows {
+        return Vec::new();
+    }
+    // Three quarters of the folder.
+    let size = crate::values::quantity(&logs["size"]).unwrap() / 1_048_576.0;
+    let megabytes = logs["groomer"]["megabytes"].as_f64().unwrap_or(size * 0.75);
+    let days = &logs["groomer"]["days"];
+    vec![
+        json!({ "name": "KUBE_AIRFLOW_LOGS_KEEP", "value": format!("{days}d") }),
+        json!({ "name": "KUBE_AIRFLOW_LOGS_MAX", "value": format!("{megabytes:.0}Mi") }),
+    ]
+}
+
+/// Where the metadata database itself is.
+fn database(render: &Render) -> BTreeMap<&'static str, String> {
+    let postgres = &render.values["postgres"];
+    let mut extras = Vec::new();
+    if postgres["tls"]["mode"] != "" {
+        extras.push(format!("sslmode={}", text(&postgres["tls"]["mode"])));
+    }
+    if postgres["tls"]["ca_secret"] != "" {
+        extras.push("sslrootcert=/etc/kube-airflow/postgres/ca.crt".to_owned());
+    }
+    let mut all =
+        BTreeMap::from([("POSTGRES_HOST", render.host("postgres")), ("POSTGRES_PORT", postgres["port"].to_string())]);
+    if !extras.is_empty() {
+        all.insert("POSTGRES_EXTRAS", format!("?{}", extras.join("&")));
+    }
+    all
+}
+
+/// The variable by which the executor finds its pods: from 2.5 on, to which the tested versions belong.
+pub(crate) fn namespace() -> Value {
+    let field = json!({ "apiVersion": "v1", "fieldPath": "metadata.namespace" });
+    json!({ "name": "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE", "valueFrom": { "fieldRef": field } })
 }
 
 /// Two variables of which one or the other is right.
@@ -60,18 +122,18 @@ fn either(is: bool, one: &str, other: &str) -> String {
 pub(crate) fn settings_are_these(render: &Render, mistakes: &mut Vec<String>) {
     let values = &render.values;
     let (one, three) = (render.line() == "1", render.line() == "3");
-    let host = |service: &str| match text(&values[service]["host"]) {
-        "" => render.part(service),
-        own => own.to_owned(),
-    };
     let path = |key: &str| text(&values["ingress"]["path"][key]).trim_end_matches('/').to_owned();
     let mut wanted = BTreeMap::<String, String>::new();
     let mut tell = |name: &str, value: String| drop(wanted.insert(name.to_owned(), value));
     tell("AIRFLOW_HOME", "/run/airflow".into());
+    tell("HOME", text(&values["disk"]["home_path"]).into());
     tell("KUBE_AIRFLOW_RUN", "/run/airflow/.init".into());
     tell("KUBE_AIRFLOW_TEMPLATE", "/etc/kube-airflow/template/airflow.cfg".into());
     tell("KUBE_AIRFLOW_MIGRATE", "wait".into());
-    tell("AIRFLOW__CORE__DAGS_FOLDER", text(&values["airflow"]["dag_path"]).into());
+    // With a repository, the program knows where its trees are.
+    if values["dags"]["git"]["repository"] == "" {
+        tell("AIRFLOW__CORE__DAGS_FOLDER", text(&values["airflow"]["dag_path"]).into());
+    }
     tell("AIRFLOW__CORE__PLUGINS_FOLDER", text(&values["airflow"]["plugins_path"]).into());
     tell("KUBE_AIRFLOW_EXECUTOR", text(&values["airflow"]["executor"]).into());
     tell("LOAD_DAGS_EXAMPLES", values["dags"]["load_examples"].to_string());
@@ -79,36 +141,53 @@ pub(crate) fn settings_are_these(render: &Render, mistakes: &mut Vec<String>) {
     tell("KUBE_AIRFLOW_MIGRATE_TIMEOUT", format!("{}s", values["wait"]["migration"]));
     tell("AIRFLOW_URL_PREFIX", path("web"));
     let postgres = &values["postgres"];
-    tell("POSTGRES_HOST", host("postgres"));
-    tell("POSTGRES_PORT", postgres["port"].to_string());
+    let server = database(render);
+    if render.pooled() {
+        tell("POSTGRES_HOST", render.part("pgbouncer"));
+        tell("POSTGRES_PORT", "6432".into());
+        // Without the TLS that the server wants, it is not asked.
+        if !server.contains_key("POSTGRES_EXTRAS") {
+            let direct = format!("{}:{}", server["POSTGRES_HOST"], server["POSTGRES_PORT"]);
+            tell("KUBE_AIRFLOW_DATABASE_DIRECT", direct);
+        }
+    } else {
+        for (name, value) in server {
+            tell(name, value);
+        }
+    }
     tell("POSTGRES_USER", text(&postgres["user"]).into());
     tell("POSTGRES_DB", text(&postgres["database"]).into());
-    let mut extras = Vec::new();
-    if postgres["tls"]["mode"] != "" {
-        extras.push(format!("sslmode={}", text(&postgres["tls"]["mode"])));
-    }
-    if postgres["tls"]["ca_secret"] != "" {
-        extras.push("sslrootcert=/etc/kube-airflow/postgres/ca.crt".to_owned());
-    }
-    if !extras.is_empty() {
-        tell("POSTGRES_EXTRAS", format!("?{}", extras.join("&")));
-    }
     if postgres["direct"] != "" {
         tell("KUBE_AIRFLOW_DATABASE_DIRECT", text(&postgres["direct"]).into());
     }
+    if render.broker() == Some("redis") {
+        let redis = &values["redis"];
+        tell("REDIS_PORT", redis["port"].to_string());
+        tell("REDIS_DBNUM", redis["database"].to_string());
+        if redis["tls"]["enabled"] == true || redis["tls"]["ca_secret"] != "" {
+            tell("REDIS_PROTO", "rediss://".into());
+        }
+        if redis["tls"]["ca_secret"] != "" {
+            tell("KUBE_AIRFLOW_REDIS_CA", "/etc/kube-airflow/redis/ca.crt".into());
+        }
+    }
     if render.celery() {
-        let rabbitmq = &values["rabbitmq"];
-        tell("RABBITMQ_HOST", host("rabbitmq"));
-        tell("RABBITMQ_PORT", facts::server_port(render, "rabbitmq").to_string());
-        tell("RABBITMQ_VHOST", text(&rabbitmq["vhost"]).into());
         tell("AIRFLOW__CELERY__WORKER_CONCURRENCY", values["celery"]["worker_concurrency"].to_string());
         tell("FLOWER_URL_PREFIX", path("flower"));
+    }
+    if render.broker() == Some("rabbitmq") {
+        let rabbitmq = &values["rabbitmq"];
+        tell("RABBITMQ_PORT", facts::server_port(render, "rabbitmq").to_string());
+        tell("RABBITMQ_VHOST", text(&rabbitmq["vhost"]).into());
         if rabbitmq["tls"]["enabled"] == true {
             tell("KUBE_AIRFLOW_RABBITMQ_TLS", "true".into());
         }
         if rabbitmq["tls"]["ca_secret"] != "" {
             tell("KUBE_AIRFLOW_RABBITMQ_CA", "/etc/kube-airflow/rabbitmq/ca.crt".into());
         }
+    }
+    if render.kubernetes() {
+        tell("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", "/etc/kube-airflow/task/pod.yaml".into());
     }
     if three {
         tell("KUBE_AIRFLOW_API_URL", format!("http://{}:8080", render.part("webserver")));

@@ -1,7 +1,8 @@
 //! Volumes of the pods, the containers beside a role, and what the two servers are given.
 
+use crate::facts;
 use crate::pods::same;
-use crate::render::{Pod, Render, list, text};
+use crate::render::{Pod, ROOT, Render, list, text};
 use kube_airflow_init::airflow::role::Role;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -22,6 +23,19 @@ fn wanted<'a>(render: &'a Render, pod: Pod<'a>) -> BTreeMap<&'a str, (Value, &'a
                 ("shm", (json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "128Mi" } }), "/dev/shm")),
             ]);
         }
+        "pgbouncer" => {
+            let mut all = BTreeMap::from([
+                ("conf", (map("pgbouncer"), "/etc/pgbouncer")),
+                ("run", (json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } }), "/run/pgbouncer")),
+            ]);
+            let secret = &values["postgres"]["tls"]["ca_secret"];
+            if secret != "" {
+                let items = json!([{ "key": "ca.crt", "path": "ca.crt" }]);
+                let volume = json!({ "secret": { "secretName": secret, "items": items } });
+                all.insert("postgres-ca", (volume, "/etc/kube-airflow/postgres"));
+            }
+            return all;
+        }
         "rabbitmq" => {
             return BTreeMap::from([
                 ("data", (claim, "/var/lib/rabbitmq")),
@@ -30,14 +44,24 @@ fn wanted<'a>(render: &'a Render, pod: Pod<'a>) -> BTreeMap<&'a str, (Value, &'a
                 ("conf", (map("rabbitmq"), "/etc/rabbitmq/conf.d")),
             ]);
         }
+        "redis" => {
+            return BTreeMap::from([
+                ("data", (claim, "/data")),
+                ("tmp", (empty(&json!("256Mi")), "/tmp")),
+                // Its password is here.
+                ("run", (json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } }), "/run/redis")),
+                ("conf", (map("redis"), "/etc/redis")),
+            ]);
+        }
         _ => {}
     }
-    let keeps_logs = pod.component == "worker" && values["logs"]["persistence"]["enabled"] == true;
+    let keeps_logs = keeps_logs(render, pod);
     let mut volumes = BTreeMap::from([
         // What the init renders holds passwords: it is never on a disk.
         ("home", (json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "64Mi" } }), "/run/airflow")),
         ("logs", (if keeps_logs { claim } else { empty(&values["logs"]["size"]) }, "/run/airflow/logs")),
-        ("tmp", (empty(&json!("1Gi")), "/tmp")),
+        ("tmp", (empty(&values["disk"]["tmp"]), "/tmp")),
+        ("user", (empty(&values["disk"]["home"]), text(&values["disk"]["home_path"]))),
         ("airflow-cfg", (map("airflow-cfg"), "/etc/kube-airflow/template")),
     ]);
     if values["persistence"]["enabled"] == true {
@@ -48,15 +72,22 @@ fn wanted<'a>(render: &'a Render, pod: Pod<'a>) -> BTreeMap<&'a str, (Value, &'a
     for (service, name, path) in [
         ("postgres", "postgres-ca", "/etc/kube-airflow/postgres"),
         ("rabbitmq", "rabbitmq-ca", "/etc/kube-airflow/rabbitmq"),
+        ("redis", "redis-ca", "/etc/kube-airflow/redis"),
     ] {
+        if service != "postgres" && render.broker() != Some(service) {
+            continue;
+        }
         let secret = &values[service]["tls"]["ca_secret"];
         if secret != "" {
             let items = json!([{ "key": "ca.crt", "path": "ca.crt" }]);
             volumes.insert(name, (json!({ "secret": { "secretName": secret, "items": items } }), path));
         }
     }
-    if is_groomed(render, pod) {
-        volumes.insert("groomer", (map("airflow-groomer"), ""));
+    for (name, (volume, path)) in crate::git::volumes(render, pod.component) {
+        volumes.insert(name, (volume, path));
+    }
+    if render.kubernetes() && pod.component == "scheduler" {
+        volumes.insert("task-pod", (map("airflow-task-pod"), "/etc/kube-airflow/task"));
     }
     for own in [&values["airflow"], &values["roles"][pod.component]] {
         for volume in list(&own["volumes"]) {
@@ -68,16 +99,16 @@ fn wanted<'a>(render: &'a Render, pod: Pod<'a>) -> BTreeMap<&'a str, (Value, &'a
     volumes
 }
 
+/// Whether the logs are on a volume that outlives the pod: of who runs tasks.
+fn keeps_logs(render: &Render, pod: Pod<'_>) -> bool {
+    let role = Role::named(pod.component);
+    render.values["logs"]["persistence"]["enabled"] == true && role.is_some_and(|role| facts::runs_tasks(render, role))
+}
+
 fn without_name(volume: &Value) -> Value {
     let mut kind = volume.clone();
     kind.as_object_mut().unwrap().remove("name");
     kind
-}
-
-fn is_groomed(render: &Render, pod: Pod<'_>) -> bool {
-    let grows = [Role::Scheduler, Role::Worker, Role::Triggerer, Role::DagProcessor];
-    render.values["logs"]["groomer"]["enabled"] == true
-        && Role::named(pod.component).is_some_and(|role| grows.contains(&role))
 }
 
 pub(crate) fn volumes_fit(render: &Render, mistakes: &mut Vec<String>) {
@@ -129,11 +160,11 @@ pub(crate) fn claims_fit(render: &Render, mistakes: &mut Vec<String>) {
         let values = &render.values;
         let logs = &values["logs"];
         let (name, wanted, scaled) = match pod.component {
-            "postgres" | "rabbitmq" => {
+            server if facts::SERVERS.contains(&server) => {
                 let disk = &values[pod.component]["persistence"];
                 ("data", claim(&disk["storageClass"], &disk["size"]), json!("Retain"))
             }
-            "worker" if logs["persistence"]["enabled"] == true => (
+            _ if keeps_logs(render, pod) => (
                 "logs",
                 claim(&logs["persistence"]["storageClass"], &logs["size"]),
                 logs["persistence"]["when_scaled"].clone(),
@@ -157,30 +188,9 @@ pub(crate) fn claims_fit(render: &Render, mistakes: &mut Vec<String>) {
     }
 }
 
-pub(crate) fn groomers_fit(render: &Render, mistakes: &mut Vec<String>) {
+pub(crate) fn roles_are_alone(render: &Render, mistakes: &mut Vec<String>) {
     for pod in render.pods() {
-        let beside = &pod.spec()["initContainers"];
-        if !is_groomed(render, pod) {
-            same(mistakes, &format!("{} initContainers", pod.component), beside, &Value::Null);
-            continue;
-        }
-        let [groomer] = list(beside) else {
-            mistakes.push(format!("{} has not one container beside it", pod.component));
-            continue;
-        };
-        let command = "kube-airflow-init exec --bare -- sh /etc/kube-airflow/groomer/groom.sh /run/airflow/logs";
-        let values = &render.values["logs"]["groomer"];
-        same(mistakes, "groomer command", &groomer["command"], &command.split(' ').collect());
-        let args = json!([values["days"].to_string(), values["megabytes"].to_string()]);
-        same(mistakes, "groomer args", &groomer["args"], &args);
-        // A sidecar, which does not keep the role from starting.
-        same(mistakes, "groomer restartPolicy", &groomer["restartPolicy"], &"Always".into());
-        let mounts = json!([
-            { "name": "logs", "mountPath": "/run/airflow/logs" },
-            { "name": "tmp", "mountPath": "/tmp" },
-            { "name": "groomer", "mountPath": "/etc/kube-airflow/groomer", "readOnly": true },
-        ]);
-        same(mistakes, "groomer volumeMounts", &groomer["volumeMounts"], &mounts);
+        same(mistakes, &format!("{} initContainers", pod.component), &pod.spec()["initContainers"], &Value::Null);
     }
 }
 
@@ -203,6 +213,29 @@ pub(crate) fn servers_are_told(render: &Render, mistakes: &mut Vec<String>) {
         let mut args = vec![json!("postgres")];
         args.extend(parameters.flat_map(|(name, value)| [json!("-c"), json!(format!("{name}={}", text(value)))]));
         same(mistakes, "postgres args", &pod.main()["args"], &json!(args));
+    }
+    if let Some(pod) = render.pod("pgbouncer") {
+        let wanted = json!([
+            plain("POSTGRES_USER", &values["postgres"]["user"]),
+            secret("POSTGRES_PASSWORD", "POSTGRES_PASSWORD")
+        ]);
+        same(mistakes, "pgbouncer env", &pod.main()["env"], &wanted);
+    }
+    if let Some(pod) = render.pod("redis") {
+        same(mistakes, "redis env", &pod.main()["env"], &json!([secret("REDIS_PASSWORD", "REDIS_PASSWORD")]));
+        let map = &render.named("ConfigMap", &render.part("redis")).unwrap_or(&Value::Null)["data"];
+        let mut wanted = vec!["bind * -::*", "port 6379", "dir /data", "appendonly yes", "save \"\""];
+        let own =
+            values["redis"]["config"].as_object().unwrap().iter().map(|(key, value)| format!("{key} {}", text(value)));
+        let own: Vec<_> = own.collect();
+        wanted.extend(own.iter().map(String::as_str));
+        wanted.push("include /run/redis/password.conf");
+        let conf: Vec<_> = text(&map["redis.conf"]).lines().filter(|line| !line.starts_with('#')).collect();
+        same(mistakes, "redis.conf", &json!(conf), &json!(wanted));
+        for (key, file) in [("start.sh", "redis.sh"), ("answers.sh", "redis-answers.sh")] {
+            let kept = std::fs::read_to_string(format!("{ROOT}/k8s/chart/files/{file}")).unwrap();
+            same(mistakes, key, &json!(text(&map[key]).trim()), &json!(kept.trim()));
+        }
     }
     if let Some(pod) = render.pod("rabbitmq") {
         let wanted = json!([

@@ -1,5 +1,5 @@
-//! Deployments from the chart, each in a namespace of its own: one for all tests of a run, others for the tests that ask for
-//! them. `scripts/e2e` removes their namespaces in the end.
+//! Deployments from the chart, each in a namespace of its own: one for all tests of a run, others for the tests that
+//! ask for them. `scripts/e2e` removes their namespaces in the end.
 
 use crate::cluster::{LONG, Said, run, until};
 use crate::runs::LoggedIn;
@@ -46,6 +46,32 @@ pub(crate) fn deployed() -> Option<MutexGuard<'static, Deployment>> {
     Some(deployment)
 }
 
+/// What users create.
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/k8s/airflow.all.yaml");
+
+/// The label by which `scripts/e2e` finds the namespaces of its run, and removes them.
+pub(crate) const MADE_BY: &str = "kube-airflow-e2e";
+
+/// The run, in the value of that label.
+pub(crate) fn run_of() -> String {
+    std::env::var("KUBE_AIRFLOW_E2E_RUN").unwrap_or_else(|_| std::process::id().to_string())
+}
+
+/// Whether the images have the names that the shipped file has.
+pub(crate) fn names_are_shipped() -> bool {
+    values().is_empty()
+}
+
+/// The image of Airflow in the shipped file, or the one that this run has in its place.
+pub(crate) fn image() -> String {
+    let file = std::fs::read_to_string(SHIPPED).unwrap();
+    let shipped =
+        file.lines().filter_map(|line| line.trim().strip_prefix("image: ")).find(|image| image.contains("airflow"));
+    let said = values().iter().find_map(|word| word.strip_prefix("airflow.image.repository=").map(str::to_owned));
+    let (name, tag) = shipped.unwrap().rsplit_once(':').unwrap();
+    format!("{}:{tag}", said.as_deref().unwrap_or(name))
+}
+
 /// Values for this run, from `make e2e`: `--set` words.
 fn values() -> Vec<String> {
     std::env::var("KUBE_AIRFLOW_E2E").unwrap_or_default().split_whitespace().map(str::to_owned).collect()
@@ -64,8 +90,13 @@ const WORKLOADS: &str = "deployments,statefulsets";
 impl Deployment {
     fn new() -> Option<Mutex<Self>> {
         std::env::var_os("KUBE_AIRFLOW_E2E")?;
-        let mut deployment = Self::empty("main");
-        deployment.render(&[]);
+        let mut deployment = Self::made_in("team-a");
+        // The shipped file, byte for byte; for a cluster with other image names, the chart with those.
+        if values().is_empty() {
+            SHIPPED.clone_into(&mut deployment.manifest);
+        } else {
+            deployment.manifest = deployment.render(&[]);
+        }
         let since = Instant::now();
         deployment.kubectl(&["create", "-f", &deployment.manifest]).success();
         deployment.ready(LONG);
@@ -75,14 +106,26 @@ impl Deployment {
 
     /// A namespace that takes restricted pods only, with nothing in it yet.
     pub(crate) fn empty(name: &str) -> Self {
+        Self::made_in(&format!("airflow-e2e-{}-{name}", run_of()))
+    }
+
+    /// The same, of this very name, which must not be there yet.
+    fn made_in(namespace: &str) -> Self {
+        run(Command::new("kubectl").args(["create", "namespace", namespace])).success();
+        let labels = ["pod-security.kubernetes.io/enforce=restricted".to_owned(), format!("{MADE_BY}={}", run_of())];
+        run(Command::new("kubectl").args(["label", "namespace", namespace]).args(labels)).success();
+        Self::at(namespace)
+    }
+
+    /// What somebody installed from the shipped file in a namespace.
+    pub(crate) fn shipped(namespace: &str) -> Self {
+        Self { manifest: SHIPPED.to_owned(), ..Self::at(namespace) }
+    }
+
+    fn at(namespace: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let manifest = folder.path().join("airflow.yaml").display().to_string();
-        // `scripts/e2e` removes those of its own run.
-        let run_of = std::env::var("KUBE_AIRFLOW_E2E_RUN").unwrap_or_else(|_| std::process::id().to_string());
-        let namespace = format!("airflow-e2e-{run_of}-{name}");
-        run(Command::new("kubectl").args(["create", "namespace", &namespace])).success();
-        let label = "pod-security.kubernetes.io/enforce=restricted";
-        run(Command::new("kubectl").args(["label", "namespace", &namespace, label])).success();
+        let namespace = namespace.to_owned();
         Self { folder, manifest, namespace, up_after: Duration::ZERO, login: RefCell::default() }
     }
 
@@ -97,9 +140,12 @@ impl Deployment {
         run(helm.args(values()).args(words))
     }
 
-    fn render(&self, words: &[&str]) {
+    /// Writes what the chart says for these words, and returns the file.
+    fn render(&self, words: &[&str]) -> String {
         let said = self.helm(&["template", "--kube-version", "1.34.0"], words);
-        std::fs::write(&self.manifest, said.success()).unwrap();
+        let file = self.folder.path().join("airflow.yaml").display().to_string();
+        std::fs::write(&file, said.success()).unwrap();
+        file
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -112,8 +158,7 @@ impl Deployment {
 
     /// Other manifests are applied, as a controller of a repository does it, and Jobs that are no longer in them stay.
     pub(crate) fn upgrade(&self, words: &[&str]) {
-        self.render(words);
-        self.kubectl(&["apply", "-f", &self.manifest]).success();
+        self.kubectl(&["apply", "-f", &self.render(words)]).success();
     }
 
     pub(crate) fn make(&self, words: &[&str]) -> Said {
@@ -147,7 +192,7 @@ impl Deployment {
     }
 
     fn all(&self) -> Vec<Value> {
-        self.objects("pods", "notin (keys,migrate)")
+        self.objects("pods", "notin (keys,migrate,task)")
     }
 
     fn ready_pod(pod: &Value) -> bool {
@@ -178,7 +223,7 @@ impl Deployment {
     /// How often containers were restarted, by pod component.
     pub(crate) fn restarts(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for pod in self.objects("pods", "notin (keys,migrate,postgres,rabbitmq)") {
+        for pod in self.objects("pods", "notin (keys,migrate,postgres,rabbitmq,redis,task)") {
             let states = pod["status"]["containerStatuses"].as_array().unwrap();
             let count: u64 = states.iter().map(|state| state["restartCount"].as_u64().unwrap()).sum();
             *counts.entry(Self::component(&pod)).or_default() += count;

@@ -1,13 +1,13 @@
-//! The shipped manifests on a real cluster: whatever the current kubectl context names, with images that are there already.
-//! `make e2e` builds them, loads them and runs this; without it every test is skipped, and counted.
+//! The shipped manifests on a real cluster: whatever the current kubectl context names, with images that are there
+//! already. `make e2e` builds them, loads them and runs this; without it every test is skipped, and counted.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![allow(clippy::print_stderr, reason = "a test that takes minutes says what it waits for")]
 
-#[path = "../stack/api.rs"]
+#[path = "../support/stack/api.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod api;
-#[path = "../skip/mod.rs"]
+#[path = "../support/skip.rs"]
 mod skip;
 
 mod backup;
@@ -17,6 +17,8 @@ mod deployment;
 mod install;
 mod network;
 mod outages;
+mod pages;
 mod runs;
+mod ways;
 mod words;
 mod workers;

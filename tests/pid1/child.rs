@@ -19,7 +19,8 @@ fn set(signals: &[i32]) -> String {
     format!("{:016x}", signals.iter().fold(0_u64, |set, signal| set | 1 << (signal - 1)))
 }
 
-/// The blocked and ignored signals that the child printed, without the two signals that glibc's `posix_spawn` leaves ignored because its threads use them.
+/// The blocked and ignored signals that the child printed, without the two signals that glibc's `posix_spawn` leaves
+/// ignored because its threads use them.
 fn without_glibcs_own(out: &str) -> String {
     let line = |line: &str| -> Option<String> {
         let (name, set) = line.split_once(":\t")?;

@@ -106,6 +106,21 @@ impl Setup {
         self
     }
 
+    /// Everything of it belongs to a cgroup, from its first instruction on.
+    pub(crate) fn in_group(mut self, procs: &Path) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(procs);
+        command.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
+        self
+    }
+
     pub(crate) fn start(mut self) -> Init {
         let file = |name: &str| File::create(self.folder.path().join(name)).unwrap();
         self.command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
@@ -250,6 +265,11 @@ os._exit(7)
 
 /// A folder with an Airflow 2.11.2 whose `airflow` is the shell program `script`; its arguments are in `$*`.
 pub(crate) fn fake_airflow(folder: &Path, script: &str) -> PathBuf {
+    fake_airflow_of("2.11.2", folder, script)
+}
+
+/// The same of another release. Its `python` is the program as well.
+pub(crate) fn fake_airflow_of(version: &str, folder: &Path, script: &str) -> PathBuf {
     let file = |path: &str, text: &str| {
         let path = folder.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -261,12 +281,18 @@ pub(crate) fn fake_airflow(folder: &Path, script: &str) -> PathBuf {
     file("v/pyvenv.cfg", "home = /usr/bin\nversion = 3.12.7\n");
     file(&format!("{site}/airflow/__init__.py"), "");
     file(&format!("{site}/airflow/migrations/versions/1_a.py"), "revision = 'a'\ndown_revision = None\n");
-    file(&format!("{site}/apache_airflow-2.11.2.dist-info/METADATA"), "");
+    file(&format!("{site}/apache_airflow-{version}.dist-info/METADATA"), "");
     let python = file("v/bin/python", &format!("#!/bin/sh\nshift\n{script}\n"));
     file("v/bin/airflow", &format!("#!{}\n", python.display()))
 }
 
 impl Setup {
+    /// The fake Airflow of a role does this.
+    pub(crate) fn script(self, script: &str) -> Self {
+        fake_airflow(self.folder.path(), script);
+        self
+    }
+
     /// A role, with a fake Airflow and no service to wait for.
     pub(crate) fn role(words: &[&str], script: &str) -> Option<Self> {
         let setup = Self::pid1(words)?;
@@ -274,7 +300,16 @@ impl Setup {
         let home = setup.folder.path().join("home");
         let setup = setup.env("KUBE_AIRFLOW_AIRFLOW", airflow).env("AIRFLOW_HOME", home);
         // A worker wants Celery, and a broker of a kind that is not ours to wait for.
-        let celery = [("EXECUTOR", "Celery"), ("AIRFLOW__CELERY__BROKER_URL", "redis://nowhere/0")];
+        let database = format!("sqlite:///{}", setup.folder.path().join("airflow.db").display());
+        let celery = [
+            ("EXECUTOR", "Celery"),
+            ("AIRFLOW__CELERY__BROKER_URL", "sqs://nowhere"),
+            ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", &database),
+            ("FERNET_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            ("KUBE_AIRFLOW_API_SECRET_KEY", "x"),
+            ("KUBE_AIRFLOW_JWT_SECRET", "x"),
+            ("KUBE_AIRFLOW_API_URL", "http://webserver:8080"),
+        ];
         let worker = celery.iter().filter(|_| words[0] == "worker");
         let setup = worker.fold(setup, |setup, (name, value)| setup.env(name, value));
         // A web server with a login of its own has no user for us to make.

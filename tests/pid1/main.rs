@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![allow(clippy::print_stderr, reason = "helpers say what they wait for")]
 
-#[path = "../skip/mod.rs"]
+#[path = "../support/cgroup.rs"]
+mod cgroup;
+#[path = "../support/skip.rs"]
 mod skip;
 
 mod child;
 mod codes;
+mod given;
 mod harness;
 mod logs;
+mod memory;
 mod outside;
 mod reaping;
 mod restarts;
@@ -17,4 +21,5 @@ mod roles;
 mod signals;
 mod start;
 mod stopping;
+mod task;
 mod terminal;

@@ -1,6 +1,8 @@
 //! The end: leftovers get time, what does not end is killed, and nothing waits for nothing.
 
-use crate::harness::{Setup, poll, python};
+use crate::harness::{Init, Setup, poll, python};
+use crate::roles::as_another_user;
+use std::os::unix::fs::PermissionsExt as _;
 
 /// A process that needs 0.4 s after TERM and then writes its name; or one that ignores TERM.
 const LEFT: &str = r#"
@@ -28,7 +30,7 @@ fn a_leftover_that_ignores_term_is_killed_and_the_code_stays_the_childs() {
     let Some(setup) = Setup::pid1(&["exec", "--bare", "--", "bash", "-c", &script]) else { return };
     let ended = setup.run();
     assert_eq!(ended.code, 6);
-    assert!(ended.err.contains("leftovers did not end: KILL"), "{}", ended.err);
+    assert!(ended.err.contains("have not ended: sending them KILL"), "{}", ended.err);
 }
 
 #[test]
@@ -97,30 +99,113 @@ fn deaf_role(role: &str, grace: &str) -> Option<Setup> {
     Some(setup.env("DEAF", DEAF).env("KUBE_AIRFLOW_GRACE", grace))
 }
 
-#[test]
-fn a_worker_hears_term_then_quit_and_then_all_of_it_is_killed() {
-    // Without a broker no executor is Celery's, so that nothing has to be waited for.
-    let Some(setup) = deaf_role("worker", "4s") else { return };
-    let mut init = setup.start();
-    init.until("up");
-    init.signal(15);
-    let ended = init.end();
-    assert_eq!((ended.code, ended.out.as_str()), (137, "up\ngot 15\ngot 3\n"), "{}", ended.err);
-    assert!(ended.last_words.starts_with("worker was killed by us"), "{}", ended.last_words);
+/// A fake worker: its main process waits for a pool process, which waits for a task in a group of its own and says how
+/// that ended.
+const WORKER: &str = r"
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: print('warm'))
+pool = os.fork()
+if pool == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    task = os.fork()
+    if task == 0:
+        os.setpgid(0, 0)
+        if os.environ['TASK'] == 'deaf': signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print('up')
+        while True: signal.pause()
+    print('task ended by', os.waitpid(task, 0)[1])
+    os._exit(0)
+os.waitpid(pool, 0)
+";
+
+fn worker(task: &str, grace: &str) -> Option<Setup> {
+    let setup = Setup::role(&["worker"], &format!("exec {} -uc \"$WORKER\"", python()))?;
+    Some(setup.env("WORKER", WORKER).env("TASK", task).env("KUBE_AIRFLOW_GRACE", grace))
+}
+
+/// Further stop signals, each after the one before was heard: the kernel keeps only one of a number that waits.
+fn impatient(init: &Init, signals: usize) {
+    for count in 1..=signals {
+        init.signal(2);
+        poll("a stop signal is heard", || {
+            (init.err().matches("another stop signal came").count() >= count).then_some(())
+        });
+    }
 }
 
 #[test]
-fn further_stop_signals_hurry_a_worker_step_by_step() {
+fn a_worker_out_of_time_has_its_tasks_ended_and_not_those_who_wait_for_them() {
+    let Some(setup) = worker("deaf", "4s") else { return };
+    let mut init = setup.start();
+    init.until("up");
+    init.signal(15);
+    let ended = init.end();
+    assert_eq!((ended.code, ended.out.as_str()), (0, "up\nwarm\ntask ended by 9\n"), "{}", ended.err);
+}
+
+#[test]
+fn further_stop_signals_end_the_tasks_of_a_worker_step_by_step() {
+    for (task, signals, said) in [("polite", 1, "task ended by 15\n"), ("deaf", 2, "task ended by 9\n")] {
+        let Some(setup) = worker(task, "1h") else { return };
+        let mut init = setup.start();
+        init.until("up");
+        init.signal(15);
+        init.until("warm");
+        impatient(&init, signals);
+        let ended = init.end();
+        assert_eq!((ended.code, ended.out.as_str()), (0, format!("up\nwarm\n{said}").as_str()), "{}", ended.err);
+    }
+}
+
+/// A worker whose task runs as somebody else, as those of `run_as_user` do.
+const FOREIGN: &str = r"
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: print('warm'))
+task = os.fork()
+if task == 0:
+    os.setpgid(0, 0)
+    sleeper = 'print(\'up\', flush=True); import signal; signal.pause()'
+    os.execv(os.environ['SUDO'], ['setpriv', '--reuid=1', '--regid=1', '--clear-groups', sys.executable, '-c', sleeper])
+os.waitpid(task, 0)
+";
+
+#[test]
+fn a_task_of_another_user_is_told_as_out_of_reach_and_does_not_hold_up_the_end() {
+    // Debian's Python is open to all users.
+    let Some(setup) = Setup::role(&["worker"], "exec /usr/bin/python3 -uc \"$WORKER\"") else { return };
+    let home = setup.folder.path().join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    // Stands for sudo: it makes another user of whoever calls it.
+    let sudo = setup.folder.path().join("sudo");
+    std::fs::copy("/usr/bin/setpriv", &sudo).unwrap();
+    std::fs::set_permissions(&sudo, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    for path in [&home, &setup.folder.path().to_owned()] {
+        std::os::unix::fs::chown(path, Some(54_321), Some(0)).unwrap();
+    }
+    let setup = as_another_user(setup.env("WORKER", FOREIGN).env("SUDO", sudo).env("KUBE_AIRFLOW_GRACE", "2s"));
+    let mut init = setup.start();
+    init.until("up");
+    init.signal(15);
+    let ended = init.end();
+    assert_eq!((ended.code, ended.out.as_str()), (137, "up\nwarm\n"), "{}", ended.err);
+    let lines: Vec<_> = ended.err.lines().filter(|line| line.contains(" process ")).collect();
+    let told = |line: &&str| line.contains("SIGTERM does not reach process ") && line.contains("another user");
+    assert!(lines.iter().any(told), "{}", ended.err);
+    assert!(!ended.err.contains("sending SIGTERM to process "), "{}", ended.err);
+    assert!(ended.err.contains("ending without them"), "{}", ended.err);
+}
+
+#[test]
+fn a_worker_that_waits_for_nothing_is_killed_in_the_end() {
     let Some(setup) = deaf_role("worker", "1h") else { return };
     let mut init = setup.start();
     init.until("up");
-    for (signal, heard) in [(15, "got 15\n"), (2, "got 3\n")] {
-        init.signal(signal);
-        init.until(heard);
-    }
     init.signal(15);
+    init.until("got 15\n");
+    impatient(&init, 3);
     let ended = init.end();
-    assert_eq!((ended.code, ended.out.as_str()), (137, "up\ngot 15\ngot 3\n"), "{}", ended.err);
+    assert_eq!((ended.code, ended.out.as_str()), (137, "up\ngot 15\n"), "{}", ended.err);
+    assert!(ended.last_words.starts_with("worker was killed by us"), "{}", ended.last_words);
 }
 
 #[test]
@@ -132,7 +217,7 @@ fn a_scheduler_that_lost_its_term_hears_another_before_kill() {
     init.until("got 15\ngot 15\n");
     let ended = init.end();
     assert_eq!((ended.code, ended.out.as_str()), (137, "up\ngot 15\ngot 15\n"), "{}", ended.err);
-    assert!(ended.err.contains("scheduler has not ended and KILL is near: SIGTERM to it"), "{}", ended.err);
+    assert!(ended.err.contains("scheduler has not ended, and KILL is near: sending it SIGTERM"), "{}", ended.err);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use crate::harness::{Init, Setup, binary, python};
 use std::process::Command;
 
-/// Runs its arguments on a terminal of their own, types what the dialogue says, and prints what is seen. A dialogue is a
-/// list of (text to wait for, text to type). On a busy machine a line that is typed while a shell changes the terminal's
-/// mode is sometimes lost, with and without us: after a long silence the last one is typed again.
+/// Runs its arguments on a terminal of their own, types what the dialogue says, and prints what is seen. A dialogue is
+/// a list of (text to wait for, text to type). On a busy machine a line that is typed while a shell changes the
+/// terminal's mode is sometimes lost, with and without us: after a long silence the last one is typed again.
 const TERMINAL: &str = r"
 import json, os, pty, select, sys, time
 dialogue = json.loads(sys.argv[1])

@@ -1,53 +1,75 @@
-{{/* A role: its row in tables/roles.yaml and its values, as one map, with what follows from version and executor. (list top role) */}}
+{{/* A role, or a group of workers: its row in tables/roles.yaml and its values, as one map, with what follows from version and executor. */}}
 
-{{- define "airflow.row" -}}
-{{- $top := index . 0 }}{{ $role := index . 1 -}}
-{{- $row := merge (dict "name" $role) (index ($top.Files.Get "tables/roles.yaml" | fromYaml) $role) (index $top.Values.roles $role) -}}
-{{- $version := $top.Values.airflow.version }}{{ $executor := $top.Values.airflow.executor -}}
-{{- $known := semverCompare (printf ">=%s-0" (get $row "possible" | default $row.since)) $version -}}
+{{/* Names of the roles and groups of workers that are there, as YAML. */}}
+{{- define "kube-airflow.instances" -}}
+{{- $top := . }}{{ $names := list -}}
+{{- range $role := keys .Values.roles | sortAlpha }}
+{{- if (include "kube-airflow.row" (list $top $role) | fromYaml).present }}{{ $names = append $names $role }}{{ end }}
+{{- end }}
+{{- if include "kube-airflow.runs" (list . (list "Celery")) }}
+{{- range $group := keys .Values.celery.groups | sortAlpha }}{{ $names = append $names (printf "worker-%s" $group) }}{{ end }}
+{{- end }}
+{{- toYaml $names }}
+{{- end }}
+
+{{/* (list top name) */}}
+{{- define "kube-airflow.row" -}}
+{{- $top := index . 0 }}{{ $name := index . 1 }}{{ $values := $top.Values }}{{ $group := trimPrefix "worker-" $name -}}
+{{- $role := $name }}{{ $said := index $values.roles $name }}{{ $where := printf "roles.%s" $name -}}
+{{- if kindIs "invalid" $said }}
+{{- $role = "worker" }}{{ $where = printf "celery.groups.%s" $group -}}
+{{- $said = include "kube-airflow.over" (list $values.roles.worker (index $values.celery.groups $group)) | fromYaml }}
+{{- end }}
+{{- $row := include "kube-airflow.over" (list $said (index ($top.Files.Get "tables/roles.yaml" | fromYaml) $role)) | fromYaml -}}
+{{- $_ := set $row "name" $name }}{{ $_ := set $row "role" $role }}{{ $_ := set $row "where" $where -}}
+{{- if not (hasKey $row "disk") }}{{ $_ := set $row "disk" dict }}{{ end -}}
+{{- $version := $values.airflow.version }}{{ $line := include "kube-airflow.line" $top -}}
+{{- $known := semverCompare (printf ">=%s-0" ($row.possible | default $row.since)) $version -}}
 {{- $usual := semverCompare (printf ">=%s-0" $row.since) $version -}}
-{{- $wanted := ternary (get $row "enabled") $usual (kindIs "bool" (get $row "enabled")) -}}
-{{- if and $wanted (not $known) }}{{ fail (printf "roles.%s.enabled: Airflow %s has no %s" $role $version $role) }}{{ end -}}
-{{- $stateful := has $executor $row.stateful -}}
-{{- $_ := set $row "present" (and $wanted (has $executor $row.executors)) -}}
-{{- $_ := set $row "stateful" $stateful -}}
-{{- $_ := set $row "tasks" (has $executor $row.tasks) -}}
-{{- if and (hasKey $row.port "logs") (not $stateful) }}{{ $_ := set $row "port" dict }}{{ end -}}
-{{- $line := include "airflow.line" $top }}{{ $proxied := or $top.Values.ingress.enabled $top.Values.gateway.enabled -}}
-{{- if and (eq $role "webserver") (eq $line "3") $proxied }}{{ $_ := set $row "args" (prepend $row.args "--proxy-headers") }}{{ end -}}
-{{- if and (eq $role "scheduler") (eq $line "1") $top.Values.dags.pickle_dag }}{{ $_ := set $row "args" (prepend $row.args "--do_pickle") }}{{ end -}}
-{{- if eq $role "worker" }}{{ $_ := set $row "replicas" $top.Values.celery.num_workers }}{{ end -}}
+{{- $wanted := ternary $row.enabled $usual (kindIs "bool" $row.enabled) -}}
+{{- if and $wanted (not $known) }}{{ fail (printf "%s.enabled: Airflow %s has no %s; leave it null" $where $version $role) }}{{ end -}}
+{{- $_ := set $row "present" (not (empty (and $wanted (include "kube-airflow.runs" (list $top $row.executors))))) -}}
+{{- $_ := set $row "stateful" (not (empty (include "kube-airflow.runs" (list $top $row.stateful)))) -}}
+{{- $_ := set $row "tasks" (not (empty (include "kube-airflow.runs" (list $top $row.tasks)))) -}}
+{{- if and (hasKey $row.port "logs") (not $row.stateful) }}{{ $_ := set $row "port" dict }}{{ end -}}
+{{- if and (eq $role "webserver") (eq $line "3") (include "kube-airflow.proxied" $top) }}{{ $_ := set $row "args" (prepend $row.args "--proxy-headers") }}{{ end -}}
+{{- if and (eq $role "scheduler") (eq $line "1") $values.dags.pickle_dag }}{{ $_ := set $row "args" (prepend $row.args "--do_pickle") }}{{ end -}}
+{{- if eq $name "worker" }}{{ $_ := set $row "replicas" $values.celery.num_workers }}{{ end -}}
+{{- if ne $name $role }}{{ $_ := set $row "args" (concat (list "--queues" (join "," $row.queues)) $row.args) }}{{ end -}}
+{{- if kindIs "invalid" $row.worker_concurrency }}{{ $_ := set $row "worker_concurrency" $values.celery.worker_concurrency }}{{ end -}}
 {{- if kindIs "invalid" $row.grace }}{{ $_ := set $row "grace" (ternary 600 60 $row.tasks) }}{{ end -}}
+{{- $_ := set $row "scaled" (or (kindIs "invalid" $row.replicas) (not (empty $row.autoscaling)) (dig "keda" "enabled" false $row)) -}}
 {{ toYaml $row }}
 {{- end }}
 
-{{/* Every object of a role. (list top role) */}}
-{{- define "airflow.role" -}}
-{{- $top := index . 0 }}{{ $row := include "airflow.row" . | fromYaml -}}
-{{- $autoscaling := get $row "autoscaling" | default dict -}}
+{{/* Every object of a role. (list top name) */}}
+{{- define "kube-airflow.role" -}}
+{{- $top := index . 0 }}{{ $row := include "kube-airflow.row" . | fromYaml -}}
 {{- if $row.present -}}
+{{- if not $row.service_account.name -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  {{- include "airflow.metadata" . | nindent 2 }}
-  {{- with $row.service_account.annotations }}
-  annotations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "kube-airflow.metadata" (append . $row.service_account.annotations) | nindent 2 }}
 automountServiceAccountToken: false
 ---
+{{ end -}}
 apiVersion: apps/v1
 kind: {{ ternary "StatefulSet" "Deployment" $row.stateful }}
 metadata:
-  {{- include "airflow.metadata" . | nindent 2 }}
+  {{- include "kube-airflow.metadata" . | nindent 2 }}
 spec:
-  {{- if not (or $autoscaling (kindIs "invalid" $row.replicas)) }}
+  {{- if not $row.scaled }}
   replicas: {{ $row.replicas }}
   {{- end }}
   {{- if $row.stateful }}
-  serviceName: {{ include "airflow.name" . }}
+  serviceName: {{ include "kube-airflow.name" . }}
   podManagementPolicy: Parallel
-  {{- else if and (eq $row.name "scheduler") (eq (include "airflow.line" $top) "1") }}
+  {{- with $row.updateStrategy }}
+  updateStrategy:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- else if and (eq $row.name "scheduler") (eq (include "kube-airflow.line" $top) "1") }}
   strategy:
     type: Recreate
   {{- else }}
@@ -62,48 +84,55 @@ spec:
   revisionHistoryLimit: 3
   selector:
     matchLabels:
-      {{- include "airflow.selector" . | nindent 6 }}
+      {{- include "kube-airflow.selector" . | nindent 6 }}
   template:
-    {{- include "airflow.pod" (dict "top" $top "row" $row "args" (prepend $row.args $row.name) "probes" true) | nindent 4 }}
-  {{- if and (eq $row.name "worker") $top.Values.logs.persistence.enabled }}
+    {{- include "kube-airflow.airflow_pod" (dict "top" $top "row" $row "args" (prepend $row.args $row.role)) | nindent 4 }}
+  {{- if include "kube-airflow.keeps_logs" (list $top $row) }}
   persistentVolumeClaimRetentionPolicy: {whenDeleted: Retain, whenScaled: {{ $top.Values.logs.persistence.when_scaled }}}
   volumeClaimTemplates:
-    {{- include "airflow.claim_template" (list "logs" (dict "storageClass" $top.Values.logs.persistence.storageClass "size" $top.Values.logs.size)) | nindent 4 }}
+    {{- include "kube-airflow.claim_template" (list "logs" (dict "storageClass" $top.Values.logs.persistence.storageClass "size" (include "kube-airflow.log_size" (list $top $row)))) | nindent 4 }}
   {{- end }}
 {{- if $row.port }}
 ---
-{{ include "airflow.service" (list $top $row) }}
+{{ include "kube-airflow.service" (list $top $row) }}
 {{- end }}
-{{- if $autoscaling }}
+{{- if $row.autoscaling }}
 ---
-{{ include "airflow.autoscaler" (list $top $row) }}
+{{ include "kube-airflow.autoscaler" (list $top $row) }}
 {{- end }}
-{{- if gt (int (get $autoscaling "min" | default $row.replicas)) 1 }}
+{{- if dig "keda" "enabled" false $row }}
 ---
-apiVersion: policy/v1
-kind: PodDisruptionBudget
-metadata:
-  {{- include "airflow.metadata" . | nindent 2 }}
-spec:
-  maxUnavailable: 1
-  selector:
-    matchLabels:
-      {{- include "airflow.selector" . | nindent 6 }}
+{{ include "kube-airflow.keda" (list $top $row) }}
+{{- end }}
+{{- if or (and (kindIs "invalid" $row.replicas) (not $row.autoscaling)) (gt (int (dig "autoscaling" "min" ($row.replicas | default 0) $row)) 1) (and (dig "keda" "enabled" false $row) (gt (int (dig "keda" "max" 0 $row)) 1)) }}
+---
+{{ include "kube-airflow.budget" . }}
 {{- end }}
 {{- end }}
 {{- end }}
 
+{{/* (list top component) */}}
+{{- define "kube-airflow.budget" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "kube-airflow.metadata" . | nindent 2 }}
+spec:
+  maxUnavailable: 1
+  # Pods are not ready while a service is away, and must not keep a node from being drained then.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "kube-airflow.selector" . | nindent 6 }}
+{{- end }}
+
 {{/* The Service of a role: of its pages, or headless for its pods' names. (list top row) */}}
-{{- define "airflow.service" -}}
+{{- define "kube-airflow.service" -}}
 {{- $top := index . 0 }}{{ $row := index . 1 }}{{ $component := list $top $row.name -}}
 apiVersion: v1
 kind: Service
 metadata:
-  {{- include "airflow.metadata" $component | nindent 2 }}
-  {{- with dig "service" "annotations" dict $row }}
-  annotations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "kube-airflow.metadata" (append $component (dig "service" "annotations" dict $row)) | nindent 2 }}
 spec:
   {{- if $row.stateful }}
   clusterIP: None
@@ -111,9 +140,13 @@ spec:
   publishNotReadyAddresses: true
   {{- else }}
   type: {{ $row.service.type }}
+  {{- with $row.service.loadBalancerSourceRanges }}
+  loadBalancerSourceRanges:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   {{- end }}
   selector:
-    {{- include "airflow.selector" $component | nindent 4 }}
+    {{- include "kube-airflow.selector" $component | nindent 4 }}
   ports:
     {{- range $name, $number := $row.port }}
     - name: {{ $name }}
@@ -125,26 +158,34 @@ spec:
     {{- end }}
 {{- end }}
 
-{{- define "airflow.autoscaler" -}}
+{{/* (list top row) */}}
+{{- define "kube-airflow.autoscaler" -}}
 {{- $top := index . 0 }}{{ $row := index . 1 }}{{ $component := list $top $row.name -}}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata:
-  {{- include "airflow.metadata" $component | nindent 2 }}
+  {{- include "kube-airflow.metadata" $component | nindent 2 }}
 spec:
   scaleTargetRef:
     apiVersion: apps/v1
     kind: {{ ternary "StatefulSet" "Deployment" $row.stateful }}
-    name: {{ include "airflow.name" $component }}
+    name: {{ include "kube-airflow.name" $component }}
   minReplicas: {{ $row.autoscaling.min }}
   maxReplicas: {{ $row.autoscaling.max }}
   metrics:
+    {{- range $resource := list "cpu" "memory" }}
+    {{- with index $row.autoscaling $resource }}
     - type: Resource
       resource:
-        name: cpu
+        name: {{ $resource }}
         target:
           type: Utilization
-          averageUtilization: {{ $row.autoscaling.cpu }}
+          averageUtilization: {{ . }}
+    {{- end }}
+    {{- end }}
+    {{- with $row.autoscaling.metrics }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   behavior:
     scaleDown:
       stabilizationWindowSeconds: 300
@@ -153,26 +194,111 @@ spec:
         - {type: Pods, value: 1, periodSeconds: {{ min 1800 (max 60 $row.grace) }}}
 {{- end }}
 
+{{/* As many workers as the tasks in their queues need. (list top row) */}}
+{{- define "kube-airflow.keda" -}}
+{{- $top := index . 0 }}{{ $row := index . 1 }}{{ $component := list $top $row.name -}}
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata:
+  {{- include "kube-airflow.metadata" $component | nindent 2 }}
+spec:
+  scaleTargetRef:
+    apiVersion: apps/v1
+    kind: StatefulSet
+    name: {{ include "kube-airflow.name" $component }}
+  minReplicaCount: {{ $row.keda.min }}
+  maxReplicaCount: {{ $row.keda.max }}
+  pollingInterval: 10
+  cooldownPeriod: 300
+  advanced:
+    horizontalPodAutoscalerConfig:
+      behavior:
+        scaleDown:
+          stabilizationWindowSeconds: 300
+          policies:
+            - {type: Pods, value: 1, periodSeconds: {{ min 1800 (max 60 $row.grace) }}}
+  triggers:
+    {{- include (printf "kube-airflow.keda_%s" (ternary "database" (include "kube-airflow.broker" $top) (eq $row.keda.by "database"))) . | nindent 4 }}
+{{- end }}
+
+{{/* Tasks that wait or run, by the metadata database. (list top row) */}}
+{{- define "kube-airflow.keda_database" -}}
+{{- $top := index . 0 }}{{ $row := index . 1 }}{{ $postgres := $top.Values.postgres }}{{ $queues := list -}}
+{{- range $row.queues | default (list "default") }}{{ $queues = append $queues (printf "'%s'" (replace "'" "''" .)) }}{{ end -}}
+- type: postgresql
+  metadata:
+    host: {{ $postgres.host | default (printf "%s.%s" (include "kube-airflow.name" (list $top "postgres")) $top.Release.Namespace) | quote }}
+    port: {{ $postgres.port | quote }}
+    userName: {{ $postgres.user | quote }}
+    dbName: {{ $postgres.database | quote }}
+    sslmode: {{ $postgres.tls.mode | default (ternary "prefer" "disable" (ne $postgres.host "")) | quote }}
+    passwordFromEnv: POSTGRES_PASSWORD
+    query: >-
+      SELECT ceil(count(*)::decimal / {{ $row.worker_concurrency }}) FROM task_instance
+      WHERE state IN ('queued', 'running') AND queue IN ({{ join ", " $queues }})
+    targetQueryValue: "1"
+{{- end }}
+
+{{/* Tasks that wait in RabbitMQ: the deepest queue decides. KEDA puts user and password into the address itself. (list top row) */}}
+{{- define "kube-airflow.keda_rabbitmq" -}}
+{{- $top := index . 0 }}{{ $row := index . 1 }}{{ $rabbitmq := $top.Values.rabbitmq -}}
+{{- $host := $rabbitmq.host | default (printf "%s.%s" (include "kube-airflow.name" (list $top "rabbitmq")) $top.Release.Namespace) }}
+{{- $tls := or $rabbitmq.tls.enabled (ne $rabbitmq.tls.ca_secret "") }}
+{{- range $row.queues | default (list "default") }}
+- type: rabbitmq
+  metadata:
+    protocol: amqp
+    host: {{ printf "%s://%s:%s" (ternary "amqps" "amqp" $tls) $host (include "kube-airflow.broker_port" $top) | quote }}
+    vhostName: {{ $rabbitmq.vhost | quote }}
+    usernameFromEnv: KUBE_AIRFLOW_RABBITMQ_USER
+    passwordFromEnv: RABBITMQ_PASSWORD
+    queueName: {{ . | quote }}
+    mode: QueueLength
+    value: {{ $row.worker_concurrency | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Tasks that wait in Redis: the longest list decides. (list top row) */}}
+{{- define "kube-airflow.keda_redis" -}}
+{{- $top := index . 0 }}{{ $row := index . 1 }}{{ $redis := $top.Values.redis -}}
+{{- $host := $redis.host | default (printf "%s.%s" (include "kube-airflow.name" (list $top "redis")) $top.Release.Namespace) }}
+{{- range $row.queues | default (list "default") }}
+- type: redis
+  metadata:
+    address: {{ printf "%s:%d" $host (int $redis.port) | quote }}
+    {{- if $redis.user }}
+    usernameFromEnv: KUBE_AIRFLOW_REDIS_USER
+    {{- end }}
+    {{- if $redis.auth }}
+    passwordFromEnv: REDIS_PASSWORD
+    {{- end }}
+    databaseIndex: {{ int $redis.database | quote }}
+    enableTLS: {{ or $redis.tls.enabled (ne $redis.tls.ca_secret "") | quote }}
+    listName: {{ . | quote }}
+    listLength: {{ $row.worker_concurrency | quote }}
+{{- end }}
+{{- end }}
+
 {{/* As the API server keeps it, or applying the same manifest again would seem to change it. (list name claim) */}}
-{{- define "airflow.claim_template" -}}
+{{- define "kube-airflow.claim_template" -}}
 - apiVersion: v1
   kind: PersistentVolumeClaim
   metadata:
     name: {{ index . 0 }}
   spec:
-    {{- include "airflow.claim" (index . 1) | nindent 4 }}
+    {{- include "kube-airflow.claim" (index . 1) | nindent 4 }}
     volumeMode: Filesystem
   status:
     phase: Pending
 {{- end }}
 
 {{/* A claim. (dict storageClass size [mode]) */}}
-{{- define "airflow.claim" -}}
+{{- define "kube-airflow.claim" -}}
 accessModes: [{{ .mode | default "ReadWriteOnce" }}]
 {{- with .storageClass }}
 storageClassName: {{ . | quote }}
 {{- end }}
 resources:
   requests:
-    storage: {{ .size }}
+    storage: {{ include "kube-airflow.text" .size | quote }}
 {{- end }}

@@ -1,89 +1,80 @@
-{{/* Postgres and RabbitMQ: a stock image, one pod, its data on a volume. (dict top name values port variables args files probe folder volumes mounts) */}}
+{{/* Postgres, RabbitMQ and Redis: a stock image, one pod, its data on a volume.
+     (dict top name values port env folder probes [command args mounts configuration]); `mounts` are volumes by name: `path` and `volume`. */}}
 
-{{- define "airflow.server" -}}
+{{- define "kube-airflow.server" -}}
 {{- $top := .top }}{{ $component := list .top .name }}{{ $values := .values -}}
+{{- $mounts := list (dict "name" "data" "mountPath" .folder) (dict "name" "tmp" "mountPath" "/tmp") }}
+{{- $volumes := list (dict "name" "tmp" "emptyDir" (dict "sizeLimit" "256Mi")) }}
+{{- range $name, $mount := .mounts }}
+{{- $mounts = append $mounts (dict "name" $name "mountPath" $mount.path) }}
+{{- $volumes = append $volumes (merge (dict "name" $name) $mount.volume) }}
+{{- end }}
+{{- $main := merge (dict
+    "name" .name
+    "image" $values.image
+    "env" .env
+    "ports" (list (dict "name" .name "containerPort" (int .port)))
+    "resources" $values.resources
+    "volumeMounts" $mounts) (.probes | fromYaml) }}
+{{- if .command }}{{ $_ := set $main "command" .command }}{{ end }}
+{{- if .args }}{{ $_ := set $main "args" .args }}{{ end }}
+{{- $annotations := dict }}
+{{- with .configuration }}{{ $annotations = dict "kube-airflow/configuration" (sha256sum . | trunc 16) }}{{ end -}}
+{{- if not $values.service_account.name -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  {{- include "airflow.metadata" $component | nindent 2 }}
+  {{- include "kube-airflow.metadata" (append $component $values.service_account.annotations) | nindent 2 }}
 automountServiceAccountToken: false
 ---
+{{ end -}}
 apiVersion: v1
 kind: Service
 metadata:
-  {{- include "airflow.metadata" $component | nindent 2 }}
+  {{- include "kube-airflow.metadata" $component | nindent 2 }}
 spec:
   clusterIP: None
   # The name stands while the server starts: "connection refused" says more than "no such host".
   publishNotReadyAddresses: true
   selector:
-    {{- include "airflow.selector" $component | nindent 4 }}
+    {{- include "kube-airflow.selector" $component | nindent 4 }}
   ports:
     - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}}
 ---
 apiVersion: apps/v1
 kind: StatefulSet
 metadata:
-  {{- include "airflow.metadata" $component | nindent 2 }}
+  {{- include "kube-airflow.metadata" $component | nindent 2 }}
 spec:
   replicas: 1
-  serviceName: {{ include "airflow.name" $component }}
+  serviceName: {{ include "kube-airflow.name" $component }}
   revisionHistoryLimit: 3
   selector:
     matchLabels:
-      {{- include "airflow.selector" $component | nindent 6 }}
+      {{- include "kube-airflow.selector" $component | nindent 6 }}
   persistentVolumeClaimRetentionPolicy: {whenDeleted: Retain, whenScaled: Retain}
   template:
-    metadata:
-      labels:
-        {{- include "airflow.labels" $component | nindent 8 }}
-      {{- with .configuration }}
-      annotations:
-        kube-airflow/configuration: {{ sha256sum . | trunc 16 }}
-      {{- end }}
-    spec:
-      serviceAccountName: {{ include "airflow.name" $component }}
-      automountServiceAccountToken: false
-      enableServiceLinks: false
-      terminationGracePeriodSeconds: 60
-      {{- with include "airflow.scheduling" (list $top (dict "name" .name "scheduling" $values.scheduling)) | trim }}
-      {{- nindent 6 . }}
-      {{- end }}
-      securityContext:
-        {{- include "airflow.pod_security" (dict "uid" $values.uid "gid" $values.uid) | nindent 8 }}
-      {{- with $top.Values.airflow.image.pull_secrets }}
-      imagePullSecrets:
-        {{- range . }}
-        - name: {{ . | quote }}
-        {{- end }}
-      {{- end }}
-      containers:
-        - name: {{ .name }}
-          image: {{ $values.image }}
-          {{- with .args }}
-          args: {{ toJson . }}
-          {{- end }}
-          env:
-            {{- .variables | nindent 12 }}
-          ports:
-            - {name: {{ .name }}, containerPort: {{ .port }}}
-          {{- .probes | nindent 10 }}
-          resources:
-            {{- toYaml $values.resources | nindent 12 }}
-          {{- include "airflow.container_security" . | nindent 10 }}
-          volumeMounts:
-            - {name: data, mountPath: {{ .folder }}}
-            - {name: tmp, mountPath: /tmp}
-            {{- range $name, $mount := .mounts }}
-            - {name: {{ $name }}, mountPath: {{ $mount.path }}}
-            {{- end }}
-      volumes:
-        - name: tmp
-          emptyDir: {sizeLimit: 256Mi}
-        {{- range $name, $mount := .mounts }}
-        - name: {{ $name }}
-          {{- toYaml $mount.volume | nindent 10 }}
-        {{- end }}
+    {{- include "kube-airflow.pod" (dict "top" $top "component" .name "where" .name "claim" "data" "options" $values "main" $main "annotations" $annotations "volumes" $volumes
+        "uid" $values.uid "gid" $values.uid "grace" 60) | nindent 4 }}
   volumeClaimTemplates:
-    {{- include "airflow.claim_template" (list "data" $values.persistence) | nindent 4 }}
+    {{- include "kube-airflow.claim_template" (list "data" $values.persistence) | nindent 4 }}
+{{- end }}
+
+{{/* Probes that restart nothing that recovers: each asks in its own way. (list startup liveness readiness) */}}
+{{- define "kube-airflow.server_probes" -}}
+startupProbe:
+  {{- index . 0 | toYaml | nindent 2 }}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 300
+livenessProbe:
+  {{- index . 1 | toYaml | nindent 2 }}
+  periodSeconds: 20
+  timeoutSeconds: 10
+  failureThreshold: 6
+readinessProbe:
+  {{- index . 2 | toYaml | nindent 2 }}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 2
 {{- end }}

@@ -13,12 +13,15 @@ pub(super) struct Found {
     pub version: Option<String>,
     /// Providers by the end of their package name.
     pub providers: BTreeMap<String, Version>,
+    /// The version of SQLAlchemy.
+    pub sqlalchemy: Option<Version>,
 }
 
 /// Reads the names in the folder; no file is opened.
 pub(super) fn read(site_packages: &Path) -> Found {
     let (mut core, mut meta) = (Vec::new(), Vec::new());
     let mut providers = BTreeMap::new();
+    let mut sqlalchemy = None;
     let names = fs::read_dir(site_packages)
         .into_iter()
         .flatten()
@@ -36,13 +39,14 @@ pub(super) fn read(site_packages: &Path) -> Found {
                     providers.insert(provider.to_owned(), version);
                 }
             }
+            None if name == "sqlalchemy" => sqlalchemy = version.parse().ok(),
             None => {}
         }
     }
     let mut versions = if core.is_empty() { meta } else { core };
     // Two at once are the rest of a broken upgrade: then the package itself must tell.
     let version = if versions.len() == 1 { versions.pop() } else { None };
-    Found { version, providers }
+    Found { version, providers, sqlalchemy }
 }
 
 /// Name and version in `name-version.dist-info` or `name-version-py3.8.egg-info`.

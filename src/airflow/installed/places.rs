@@ -46,6 +46,29 @@ pub(super) fn site_packages(
     places
 }
 
+/// The package of an editable installation (`pip install -e`): a `.pth` file names its folder, or, as younger
+/// setuptools write it, a module that maps names to folders.
+pub(super) fn linked(site_packages: &Path) -> Option<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(site_packages).ok()?.filter_map(|file| Some(file.ok()?.path())).collect();
+    files.sort();
+    let is = |path: &Path, end: &str| path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.ends_with(end));
+    let text = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let good = |package: &PathBuf| package.join("__init__.py").is_file();
+    let paths = files.iter().filter(|path| is(path, ".pth")).flat_map(|path| {
+        let lines: Vec<PathBuf> =
+            text(path).lines().map(|line| site_packages.join(line.trim()).join("airflow")).collect();
+        lines
+    });
+    let mapped = files.iter().filter(|path| is(path, "_finder.py")).filter_map(|path| {
+        let text = text(path);
+        let rest =
+            ["'airflow': '", "\"airflow\": \""].iter().find_map(|key| text.split_once(key)).map(|(_, rest)| rest)?;
+        Some(PathBuf::from(rest.split(['\'', '"']).next()?))
+    });
+    paths.chain(mapped).find(good)
+}
+
 /// `/v` of `/v/bin/python`.
 fn above_bin(file: &Path) -> Option<PathBuf> {
     Some(file.parent()?.parent()?.to_owned())

@@ -1,5 +1,6 @@
 //! The `airflow` script and the Python that its first lines name.
 
+use crate::process::exec::is_ours;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -24,9 +25,9 @@ pub(super) fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
-/// The first executable `name` in the folders of `path`.
+/// The first executable `name` in the folders of `path`. A link to this program stands before it for others.
 pub(super) fn in_path(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
-    std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| is_executable(file))
+    std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| is_executable(file) && !is_ours(file))
 }
 
 /// The interpreter named by the first lines of `script`; `path` serves `#!/usr/bin/env python3`.
@@ -54,8 +55,8 @@ pub(super) fn interpreter(script: &Path, path: &OsStr) -> Interpreter {
                 other => other,
             }
         }
-        // A shebang has room for 127 bytes and for no blank in the path. pip and uv then write a shell script whose second
-        // line is a string to Python: '''exec' "/long path/python" "$0" "$@"
+        // A shebang has room for 127 bytes and for no blank in the path. pip and uv then write a shell script whose
+        // second line is a string to Python: '''exec' "/long path/python" "$0" "$@"
         "sh" => match lines.next().and_then(|line| line.strip_prefix("'''exec'")) {
             Some(rest) => quoted(rest.trim_start()).map_or(Interpreter::Unknown, kind),
             None => Interpreter::Shell,

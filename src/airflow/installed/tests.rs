@@ -1,4 +1,4 @@
-//! Odd layouts, built in temporary folders; `tests/installed.rs` reads the real ones.
+//! Odd layouts, built in temporary folders; `tests/quick/installed.rs` reads the real ones.
 
 use super::*;
 use std::fs;
@@ -182,4 +182,25 @@ fn errors_list_where_was_looked() {
     let explicit = layout.at("nothing");
     let text = find(OsStr::new(""), None, None, Some(&explicit)).unwrap_err().to_string();
     assert!(text.contains("nothing: not an executable file"), "{text}");
+}
+
+/// Row 45 of the cases.
+#[test]
+fn an_editable_installation_is_found_behind_its_pth_file() {
+    for (file, text) in [
+        ("__editable__.apache_airflow-3.3.2.pth", "# a comment\nROOT/src\n"),
+        ("easy-install.pth", "import sys\n./other\nROOT/src\n"),
+        ("__editable___apache_airflow_core_3_3_2_finder.py", "MAPPING: dict = {'airflow': 'ROOT/src/airflow'}\n"),
+    ] {
+        let layout = Layout::new();
+        layout
+            .file("v/bin/python", "")
+            .file("v/bin/airflow", "#!ROOT/v/bin/python\n")
+            .file("v/pyvenv.cfg", "version = 3.12.1\n")
+            .file(&format!("v/lib/python3.12/site-packages/{file}"), text)
+            .file("v/lib/python3.12/site-packages/apache_airflow_core-3.3.2.dist-info/METADATA", "")
+            .file("src/airflow/__init__.py", "");
+        let found = layout.find("v/bin").unwrap();
+        assert_eq!((found.version_text.as_str(), found.package), ("3.3.2", layout.at("src/airflow")), "{file}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Database managers of providers: a class path, and from it the version table and the folder of the migrations.
+//! Database managers of providers and auth managers: a class path, and from it the version table and the migrations.
 
 use super::Error;
 use super::source::{expression, strings, value};
@@ -36,7 +36,8 @@ pub(super) fn of_providers(site_packages: &Path) -> Result<Vec<String>, Error> {
     Ok(classes)
 }
 
-/// `airflow.providers.fab.get_provider_info` of a line `provider_info = airflow.providers.fab.get_provider_info:function`.
+/// `airflow.providers.fab.get_provider_info` of a line
+/// `provider_info = airflow.providers.fab.get_provider_info:function`.
 fn provider_modules(entry_points: &str) -> Vec<String> {
     let mut inside = false;
     let mut modules = Vec::new();
@@ -70,38 +71,81 @@ fn module_source(site_packages: &Path, module: &str) -> Option<(PathBuf, String)
 }
 
 /// The version table and the migrations of a class.
-pub(super) fn locate(site_packages: &Path, class: &str) -> Result<Manager, Error> {
-    let fail = |reason| Error::Manager { class: class.to_owned(), reason };
-    let (module, name) = class.rsplit_once('.').ok_or_else(|| fail("not a path of the form package.module.Class"))?;
-    let (folder, text) =
-        module_source(site_packages, module).ok_or_else(|| fail("no such module beside the installed Airflow"))?;
-    let table = version_table(&text, name).ok_or_else(|| fail("its class sets no version_table_name"))?;
+///
+/// # Errors
+/// What was not found.
+pub(super) fn locate(site_packages: &Path, class: &str) -> Result<Manager, &'static str> {
+    let (module, name) = class.rsplit_once('.').ok_or("not a path of the form package.module.Class")?;
+    let (folder, text) = module_source(site_packages, module).ok_or("no such module beside the installed Airflow")?;
+    let table = version_table(&text, name).ok_or("its class sets no version_table_name")?;
     let versions = folder
         .ancestors()
         .take_while(|folder| *folder != site_packages)
         .map(|folder| folder.join("migrations/versions"))
         .find(|versions| versions.is_dir())
-        .ok_or_else(|| fail("no folder migrations/versions in its package"))?;
+        .ok_or("no folder migrations/versions in its package")?;
     Ok(Manager { table, versions })
 }
 
-/// `version_table_name = "…"` in the body of a class.
-fn version_table(source: &str, class: &str) -> Option<String> {
+/// What `get_db_manager` of an auth manager returns: that of its class, or of the first base class that has one. A
+/// class that is elsewhere is Airflow's to find.
+pub(super) fn of_auth_manager(site_packages: &Path, class: &str) -> Option<String> {
+    manager_of(site_packages, class, BASES)
+}
+
+/// How many classes of a family are looked at.
+const BASES: usize = 8;
+
+fn manager_of(site_packages: &Path, class: &str, left: usize) -> Option<String> {
+    let (module, name) = class.trim().rsplit_once('.')?;
+    let (_, text) = module_source(site_packages, module)?;
+    let source = class_source(&text, name)?;
+    if let Some((_, method)) = source.body.split_once("\ndef get_db_manager(") {
+        let (_, returned) = method.split_once("\nreturn ")?;
+        return strings(returned.lines().next()?).into_iter().next();
+    }
+    let bases = source.bases.split(',').map(|base| base.split('[').next().unwrap_or_default().trim());
+    let homes = bases.filter(|base| !base.is_empty()).map(|base| {
+        imported_from(&text, base).map_or_else(|| format!("{module}.{base}"), |from| format!("{from}.{base}"))
+    });
+    (left > 1).then(|| homes.into_iter().find_map(|home| manager_of(site_packages, &home, left - 1))).flatten()
+}
+
+/// The module of a line `from module import …, name, …`; the names may stand in brackets.
+fn imported_from<'a>(source: &'a str, name: &str) -> Option<&'a str> {
+    source.split("from ").skip(1).find_map(|line| {
+        let (module, names) = line.split_once(" import ")?;
+        let names = expression(names).unwrap_or(names);
+        let found = names.split([',', '(', ')', '\n']).any(|one| one.trim() == name);
+        (found && !module.contains(char::is_whitespace)).then_some(module)
+    })
+}
+
+/// A class of a source.
+struct Class<'a> {
+    /// What stands in the brackets after its name.
+    bases: &'a str,
+    /// Its lines without their indentation, each after a line break.
+    body: String,
+}
+
+fn class_source<'a>(source: &'a str, class: &str) -> Option<Class<'a>> {
     let begin = source.match_indices("class ").find_map(|(at, keyword)| {
         let after = source[at + keyword.len()..].strip_prefix(class)?;
         let whole = at == 0 || source[..at].ends_with('\n');
         (whole && after.starts_with(['(', ':', ' '])).then_some(after)
     })?;
+    let bases = begin.trim_start().strip_prefix('(').and_then(|bases| Some(bases.split_once(')')?.0)).unwrap_or("");
     // The body ends at the next line that begins at the left edge with something else than a closing bracket.
-    let body: Vec<&str> = begin
-        .lines()
-        .skip(1)
-        .take_while(|line| line.is_empty() || line.starts_with([' ', '\t', ')', '#']))
-        .map(str::trim_start)
-        .collect();
-    let body = body.join("\n") + "\n";
-    let assigned = value(&body, "version_table_name")?;
-    strings(expression(assigned)?).into_iter().next()
+    let lines = begin.lines().skip(1).take_while(|line| line.is_empty() || line.starts_with([' ', '\t', ')', '#']));
+    let body = lines.flat_map(|line| ["\n", line.trim_start()]).collect::<String>() + "\n";
+    Some(Class { bases, body })
+}
+
+/// `version_table_name = "…"` in the body of a class.
+fn version_table(source: &str, class: &str) -> Option<String> {
+    let class = class_source(source, class)?;
+    strings(expression(value(&class.body, "version_table_name")?)?).into_iter().next()
 }
 
 #[cfg(test)]
@@ -116,6 +160,34 @@ mod tests {
         assert_eq!(version_table(source, "AB").unwrap(), "ab");
         assert_eq!(version_table(source, "C"), None);
         assert_eq!(version_table(source, "B"), None);
+    }
+
+    #[test]
+    fn an_auth_manager_inherits_its_database_manager() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
+        file(
+            "fab.py",
+            "class Base(Other[User]):\n    def get_db_manager() -> str | None:\n        return None\n\nclass Fab(Base):\n    \
+             def other(self):\n        return 'no'\n\n    @staticmethod\n    def get_db_manager() -> str | None:\n        \
+             # Why.\n        return \"fab.models.Manager\"\n",
+        );
+        file(
+            "mine.py",
+            "from fab import (\n    Base,\n    Fab,\n)\n\nclass Mine(Mixin, Fab):\n    pass\n\nclass Deep(Mine): ...\n",
+        );
+        file("round.py", "class A(B):\n    pass\nclass B(A):\n    pass\n");
+        for (class, manager) in [
+            ("fab.Fab", Some("fab.models.Manager")),
+            ("mine.Mine", Some("fab.models.Manager")),
+            (" mine.Deep ", Some("fab.models.Manager")),
+            ("fab.Base", None),
+            ("round.A", None),
+            ("no.Such", None),
+            ("Fab", None),
+        ] {
+            assert_eq!(of_auth_manager(root.path(), class).as_deref(), manager, "{class}");
+        }
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub(super) fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// The expression at the start of `text`: to the end of its line, or to its closing bracket; nothing when that is missing.
-/// A bracket in a string does not count, nor does a comment.
+/// The expression at the start of `text`: to the end of its line, or to its closing bracket; nothing when that is
+/// missing. A bracket in a string does not count, nor does a comment.
 pub(super) fn expression(text: &str) -> Option<&str> {
     let (mut depth, mut quote, mut comment) = (0_u32, None, false);
     for (at, c) in text.char_indices() {

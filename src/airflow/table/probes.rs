@@ -1,6 +1,7 @@
 //! What probes ask, by role and version: the part of the table that no other part of the program needs.
 
-use super::{FIRST, LAST, Need, THREE, TWO, TWO_THREE, TWO_TWO};
+use super::Need;
+use super::rows::{FIRST, LAST, THREE, TWO, TWO_THREE, TWO_TWO};
 use crate::airflow::options::{self, Opt};
 use crate::airflow::role::Role;
 use crate::airflow::version::Version;
@@ -29,8 +30,8 @@ pub enum Limit {
     /// An option in seconds, and its default.
     Seconds(&'static Opt, f64),
     /// 2.1 times the interval of the heartbeats (`airflow/jobs/job.py`, `grace_multiplier`), and at least the second
-    /// number: with the default interval of 5 s Airflow's own 10.5 s are too short for a loop that lists many files, and
-    /// 3.2 gave the DAG processor an option of 30 s for that reason.
+    /// number: with the default interval of 5 s Airflow's own 10.5 s are too short for a loop that lists many files,
+    /// and 3.2 gave the DAG processor an option of 30 s for that reason.
     Beats(&'static Opt, f64),
 }
 
@@ -161,12 +162,21 @@ pub const PROBES: &[Probe] = &[
     // It writes no row before 2.5.2.
     row!(DagProcessor, TWO_THREE, TWO_FIVE_TWO, Ask::Alive, Ask::Alive, &[Need::Database]),
     row!(DagProcessor, TWO_FIVE_TWO, THREE_TWO, dag_processor(BEATS), dag_processor(BEATS), &[]),
+    row!(Task, FIRST, LAST, Ask::Alive, Ask::Alive, &[]),
     row!(DagProcessor, THREE_TWO, LAST, dag_processor(LIMIT_OF_THREE_TWO), dag_processor(LIMIT_OF_THREE_TWO), &[]),
 ];
 
 /// The questions for `role` on `version`; `standalone` has its children's.
 pub fn probe(role: Role, version: Version) -> Option<&'static Probe> {
     PROBES.iter().find(|row| row.role == role && row.since <= version && version < row.before)
+}
+
+/// The page that tells whether the UI is there, with its first slash.
+pub fn ui_page(version: Version) -> &'static str {
+    match probe(Role::Web, version).map(|row| &row.liveness) {
+        Some(Ask::Page(page)) => page.path,
+        _ => "/",
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The state machine against histories: small ones that are told, and random ones that a model of the world plays.
 
+mod coming_back;
+mod ends;
 mod histories;
+mod lease;
 
 use super::*;
-use crate::airflow::table::{Step, Treatment};
-use crate::process::signals::{SIGHUP, SIGQUIT, SIGSTOP, SIGUSR1, SIGUSR2};
+use crate::process::policy::{Disposition, Step};
+use crate::process::signal::{SIGHUP, SIGQUIT, SIGSTOP, SIGUSR1, SIGUSR2};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const COLD: Step = Step { before: Duration::from_secs(15), signal: SIGQUIT, scope: Scope::Leader };
@@ -17,24 +20,35 @@ fn forwardable() -> impl Iterator<Item = Signal> {
 fn worker(grace: Option<Duration>) -> Policy {
     Policy {
         others: Scope::Leader,
-        signals: [Treatment::Forward, Treatment::Forward, Treatment::Drop],
-        ladder: vec![COLD],
-        again: Again::Escalate,
+        signals: [Disposition::Forward, Disposition::Forward, Disposition::Drop],
+        escalation: vec![COLD],
+        repeat: Repeat::Escalate,
         ..Policy::plain(Scope::Leader, grace)
     }
 }
 
 fn role(grace: Option<Duration>) -> Policy {
-    Policy { again: Again::Escalate, ..Policy::plain(Scope::Group, grace) }
+    Policy { repeat: Repeat::Escalate, ..Policy::plain(Scope::Group, grace) }
 }
 
 fn command(policy: &Policy) -> State {
-    State::new(1, policy, false, Restart::Never, Vec::new()).0
+    State::new(1, policy, false, Restart::Never, Vec::new(), &[]).0
 }
 
-/// Three children, of which the last is a helper.
 fn standalone() -> State {
-    State::new(3, &role(Some(MINUTE)), true, Restart::First(2), Vec::new()).0
+    State::new(3, &role(Some(MINUTE)), true, Restart::Always, Vec::new(), &[]).0
+}
+
+fn sidecar(when: When, restart: Again) -> Sidecar {
+    Sidecar { name: "one", words: Vec::new(), when, restart, on_end: OnEnd::Ignore, gates: false, reads_status: false }
+}
+
+fn http() -> Sidecar {
+    Sidecar { reads_status: true, ..sidecar(When::Always, Again::Backoff) }
+}
+
+fn with(policy: &Policy, prepared: bool, sidecars: &[Sidecar]) -> (State, Vec<Action>) {
+    State::new(1, policy, prepared, Restart::Never, Vec::new(), sidecars)
 }
 
 /// What is sent to processes, of all that is done.
@@ -82,11 +96,11 @@ fn a_rewritten_signal_goes_out_as_the_other_and_a_dropped_stop_signal_stops_noth
 fn harmful_signals_are_dropped_with_a_word() {
     let mut state = command(&worker(None));
     assert_eq!(state.on(Event::Signal(SIGHUP)), [Action::Send(0, Scope::Leader, SIGHUP)]);
-    assert_eq!(state.on(Event::Signal(SIGUSR2)), [Action::Say(Note::Dropped(SIGUSR2))]);
+    assert_eq!(state.on(Event::Signal(SIGUSR2)), [Action::Say(LogEvent::Dropped(SIGUSR2))]);
 }
 
 #[test]
-fn a_worker_climbs_its_ladder_by_time() {
+fn a_worker_climbs_its_escalation_by_time() {
     let mut state = command(&worker(Some(MINUTE)));
     let actions = state.on(Event::Signal(SIGTERM));
     assert_eq!(sent(&actions), [&Action::Send(0, Scope::Leader, SIGTERM)]);
@@ -111,13 +125,13 @@ fn without_a_grace_period_nothing_but_the_stop_signal_is_ever_sent() {
 }
 
 #[test]
-fn further_stop_signals_climb_the_ladder_and_end_in_kill() {
-    for (policy, ladder) in [
+fn further_stop_signals_climb_the_escalation_and_end_in_kill() {
+    for (policy, escalation) in [
         (worker(None), [Action::Send(0, Scope::Leader, SIGTERM), Action::Send(0, Scope::Leader, SIGQUIT)]),
         (role(None), [Action::Send(0, Scope::Group, SIGTERM), Action::Send(0, Scope::Group, SIGTERM)]),
     ] {
         let mut state = command(&policy);
-        for step in &ladder {
+        for step in &escalation {
             assert_eq!(sent(&state.on(Event::Signal(SIGTERM))), [step]);
         }
         assert_eq!(sent(&state.on(Event::Signal(SIGTERM))), [&Action::Everyone(SIGKILL)]);
@@ -125,9 +139,9 @@ fn further_stop_signals_climb_the_ladder_and_end_in_kill() {
 }
 
 #[test]
-fn a_further_stop_signal_also_reaches_the_children_without_a_ladder() {
+fn a_further_stop_signal_also_reaches_the_children_without_an_escalation() {
     let mut state = standalone();
-    state.on(Event::Told(0, Policy { ladder: vec![COLD], ..role(Some(MINUTE)) }));
+    state.on(Event::Told(0, Policy { escalation: vec![COLD], ..role(Some(MINUTE)) }));
     state.on(Event::Signal(SIGTERM));
     let expected = [
         Action::Send(0, Scope::Leader, SIGQUIT),
@@ -138,47 +152,43 @@ fn a_further_stop_signal_also_reaches_the_children_without_a_ladder() {
 }
 
 #[test]
-fn a_helper_goes_along_and_is_killed_when_the_child_is_gone() {
-    let mut state = command(&Policy { help: Help::Along, ..worker(Some(MINUTE)) });
+fn a_sidecar_of_the_stop_runs_along_and_is_ended_when_the_child_is_gone() {
+    let (mut state, actions) = with(&worker(Some(MINUTE)), false, &[sidecar(When::WhileStopping, Again::Never)]);
+    assert_eq!(actions, [Action::Start { child: 0, held: false }]);
     let actions = state.on(Event::Signal(SIGTERM));
-    assert!(actions.contains(&Action::Help(Some(MINUTE))), "{actions:?}");
+    assert!(actions.contains(&Action::StartSidecar(0, Some(MINUTE))), "{actions:?}");
     assert_eq!(sent(&actions), [&Action::Send(0, Scope::Leader, SIGTERM)]);
-    assert_eq!(state.on(Event::Ended(0, Exit::Code(0))), [Action::EndHelp]);
+    let expected = [Action::EndSidecar(0, SIGTERM), Action::Arm(Timer::Sidecars, sidecar::END)];
+    assert_eq!(state.on(Event::Ended(0, Exit::Code(0))), expected);
     assert_eq!(state.on(Event::Left), []);
-    state.on(Event::HelperEnded);
+    // It does not heed that.
+    assert_eq!(state.on(Event::Due(Timer::Sidecars)), [Action::EndSidecar(0, SIGKILL)]);
+    state.on(Event::SidecarEnded(0, Exit::Killed(SIGKILL)));
     assert_eq!(exits(&state.on(Event::Nobody)), [0]);
 }
 
 #[test]
-fn what_comes_while_the_helper_goes_first_waits_in_order() {
-    for release in [Event::Helped, Event::HelperEnded, Event::Due(Timer::Help)] {
-        let mut state = command(&Policy { help: Help::First, ..worker(None) });
-        assert_eq!(sent(&state.on(Event::Signal(SIGTERM))), [] as [&Action; 0]);
-        assert_eq!(state.on(Event::Signal(SIGUSR1)), []);
-        let expected = [SIGTERM, SIGUSR1].map(|signal| Action::Send(0, Scope::Leader, signal));
-        assert_eq!(state.on(release), expected);
-    }
-    let mut state = command(&Policy { help: Help::First, ..worker(None) });
-    state.on(Event::Signal(SIGTERM));
-    let expected = [SIGTERM, SIGQUIT].map(|signal| Action::Send(0, Scope::Leader, signal));
-    assert_eq!(sent(&state.on(Event::Signal(SIGTERM))), expected.iter().collect::<Vec<_>>());
+fn while_a_role_is_prepared_no_sidecar_of_the_stop_is_started() {
+    let (mut state, _) = with(&worker(Some(MINUTE)), true, &[sidecar(When::WhileStopping, Again::Never)]);
+    let actions = state.on(Event::Signal(SIGTERM));
+    assert!(!actions.iter().any(|action| matches!(action, Action::StartSidecar(..))), "{actions:?}");
 }
 
 #[test]
-fn the_port_comes_back_with_a_growing_pause_and_a_stable_time_forgets() {
-    let mut state = command(&role(Some(MINUTE)));
-    assert_eq!(state.serve(), [Action::Serve, Action::Arm(Timer::PortStable, STABLE)]);
+fn a_sidecar_comes_back_with_a_growing_pause_and_a_stable_time_forgets() {
+    let (mut state, actions) = with(&role(Some(MINUTE)), false, &[http()]);
+    assert_eq!(actions[1..], [Action::StartSidecar(0, None), Action::Arm(Timer::SidecarStable(0), STABLE)]);
     let paused = |state: &mut State| {
-        let pauses = state.on(Event::PortEnded(Exit::Code(71)));
+        let pauses = state.on(Event::SidecarEnded(0, Exit::Code(71)));
         let armed = pauses.iter().find_map(|action| match action {
-            Action::Arm(Timer::Port, pause) => Some(pause.as_secs()),
+            Action::Arm(Timer::Sidecar(0), pause) => Some(pause.as_secs()),
             _ => None,
         });
-        assert_eq!(state.on(Event::Due(Timer::Port)).first(), Some(&Action::Serve));
+        assert_eq!(state.on(Event::Due(Timer::Sidecar(0))).first(), Some(&Action::StartSidecar(0, None)));
         armed.unwrap()
     };
     assert_eq!([(); 8].map(|()| paused(&mut state)), [1, 2, 4, 8, 16, 32, 32, 32]);
-    state.on(Event::Due(Timer::PortStable));
+    state.on(Event::Due(Timer::SidecarStable(0)));
     assert_eq!(paused(&mut state), 1);
     // Also while the role drains.
     state.on(Event::Signal(SIGTERM));
@@ -186,55 +196,48 @@ fn the_port_comes_back_with_a_growing_pause_and_a_stable_time_forgets() {
 }
 
 #[test]
-fn the_port_is_no_leftover_and_ends_first() {
-    let mut state = command(&role(None));
-    state.serve();
-    assert_eq!(state.on(Event::Ended(0, Exit::Code(3))), [Action::EndPort]);
+fn a_sidecar_is_no_leftover_and_ends_first() {
+    let (mut state, _) = with(&role(None), false, &[http()]);
+    assert_eq!(state.on(Event::Ended(0, Exit::Code(3)))[0], Action::EndSidecar(0, SIGTERM));
     assert_eq!(state.on(Event::Left), []);
-    assert_eq!(state.on(Event::PortEnded(Exit::Killed(SIGKILL))), []);
+    assert_eq!(state.on(Event::SidecarEnded(0, Exit::Killed(SIGTERM))), []);
     assert_eq!(exits(&state.on(Event::Nobody)), [3]);
     // One that waits to be started again is not started any more.
-    let mut state = command(&role(None));
-    state.serve();
-    state.on(Event::PortEnded(Exit::Code(1)));
+    let (mut state, _) = with(&role(None), false, &[http()]);
+    state.on(Event::SidecarEnded(0, Exit::Code(1)));
     assert_eq!(state.on(Event::Ended(0, Exit::Code(0))), []);
-    assert_eq!(state.on(Event::Due(Timer::Port)), []);
+    assert_eq!(state.on(Event::Due(Timer::Sidecar(0))), []);
     assert_eq!(exits(&state.on(Event::Nobody)), [0]);
 }
 
 #[test]
-fn orphans_are_published_together_and_only_for_the_port() {
+fn a_gate_holds_the_role_until_every_sidecar_is_ready_or_done() {
+    let ready = Sidecar { gates: true, ..sidecar(When::Always, Again::Backoff) };
+    let done = Sidecar { gates: true, ..sidecar(When::UntilDone, Again::Backoff) };
+    let (mut state, actions) = with(&role(None), true, &[ready.clone(), done, http()]);
+    assert_eq!(actions[0], Action::Start { child: 0, held: true });
+    // A failure is none of the role's business: it waits for the next attempt.
+    state.on(Event::SidecarEnded(1, Exit::Code(1)));
+    assert_eq!(state.on(Event::Due(Timer::Sidecar(1)))[0], Action::StartSidecar(1, None));
+    assert_eq!(state.on(Event::SidecarReady(0)), []);
+    assert_eq!(state.on(Event::SidecarEnded(1, Exit::Code(0))), [Action::Open(0)]);
+    // Once is enough.
+    assert_eq!(state.on(Event::SidecarReady(0)), []);
+    // A command that is executed as it is has no stage that could wait.
+    let (_, actions) = with(&role(None), false, &[ready]);
+    assert_eq!(actions[0], Action::Start { child: 0, held: false });
+}
+
+#[test]
+fn orphans_are_published_together_and_only_for_a_reader() {
     let mut state = command(&role(None));
     assert_eq!(state.on(Event::Orphans), []);
-    state.serve();
-    assert_eq!(state.on(Event::Orphans), [Action::Arm(Timer::Publish, port::PUBLISH)]);
+    let (mut state, _) = with(&role(None), false, &[http()]);
+    assert_eq!(state.on(Event::Orphans), [Action::Arm(Timer::Publish, sidecar::PUBLISH)]);
     assert_eq!(state.on(Event::Orphans), []);
     assert_eq!(state.on(Event::Due(Timer::Publish)), [Action::Publish]);
     assert_eq!(state.on(Event::Due(Timer::Publish)), []);
     assert_eq!(state.on(Event::Orphans).len(), 1);
-}
-
-#[test]
-fn the_main_child_decides_the_code_and_chosen_codes_are_success() {
-    for (exit, code) in [(Exit::Code(42), 42), (Exit::Killed(SIGTERM), 0), (Exit::Killed(64), 192), (Exit::Code(0), 0)]
-    {
-        let (mut state, _) = State::new(1, &role(None), false, Restart::Never, vec![143]);
-        assert!(exits(&state.on(Event::Ended(0, exit))).is_empty());
-        assert_eq!(exits(&state.on(Event::Nobody)), [code]);
-        assert_eq!(state.on(Event::Nobody), []);
-    }
-}
-
-#[test]
-fn leftovers_get_term_time_and_then_kill() {
-    let mut state = command(&role(None));
-    state.on(Event::Ended(0, Exit::Code(3)));
-    let actions = state.on(Event::Left);
-    assert_eq!(sent(&actions), [&Action::Everyone(SIGTERM)]);
-    assert!(actions.contains(&Action::Arm(Timer::Sweep, SWEEP)), "{actions:?}");
-    assert_eq!(state.on(Event::Left), []);
-    assert_eq!(sent(&state.on(Event::Due(Timer::Sweep))), [&Action::Everyone(SIGKILL)]);
-    assert_eq!(exits(&state.on(Event::Nobody)), [3]);
 }
 
 #[test]
@@ -250,11 +253,11 @@ fn restarts_back_off_until_it_is_a_crash_loop() {
         // Something of it is left, so it has to wait a little longer.
         assert_eq!(state.on(Event::Cleared(1, true)), [Action::Arm(Timer::Restart(1), CLEAR_AGAIN)]);
         assert_eq!(state.on(Event::Due(Timer::Restart(1))), [Action::Clear(1, SIGKILL)]);
-        assert_eq!(state.on(Event::Cleared(1, false)), [Action::Start(1)]);
+        assert_eq!(state.on(Event::Cleared(1, false)), [Action::Start { child: 1, held: false }]);
         state.on(Event::Became(1));
     }
     let actions = state.on(Event::Ended(1, Exit::Code(1)));
-    assert!(actions.contains(&Action::Say(Note::CrashLoop(1))), "{actions:?}");
+    assert!(actions.contains(&Action::Say(LogEvent::CrashLoop(1))), "{actions:?}");
     assert!(actions.contains(&Action::Send(0, Scope::Group, SIGTERM)), "{actions:?}");
     for child in [0, 2] {
         state.on(Event::Ended(child, Exit::Code(0)));
@@ -307,9 +310,9 @@ fn a_child_that_waits_to_be_started_again_is_not_started_after_a_stop() {
 
 #[test]
 fn before_the_role_runs_a_stop_reaches_the_whole_group_whatever_the_role_wants() {
-    let (mut state, _) = State::new(1, &worker(Some(MINUTE)), true, Restart::Never, Vec::new());
+    let (mut state, _) = State::new(1, &worker(Some(MINUTE)), true, Restart::Never, Vec::new(), &[]);
     assert_eq!(sent(&state.on(Event::Signal(SIGTERM))), [&Action::Send(0, Scope::Group, SIGTERM)]);
-    let (mut state, _) = State::new(1, &role(None), true, Restart::Never, Vec::new());
+    let (mut state, _) = State::new(1, &role(None), true, Restart::Never, Vec::new(), &[]);
     state.on(Event::Told(0, worker(Some(MINUTE))));
     state.on(Event::Became(0));
     assert_eq!(sent(&state.on(Event::Signal(SIGTERM))), [&Action::Send(0, Scope::Leader, SIGTERM)]);

@@ -1,0 +1,127 @@
+//! Pods: each a real init with a role that sleeps, and real probes at the periods of the manifests.
+
+use crate::asleep::{Fake, answer};
+use crate::common::{NASTY, free_port, pause};
+use kube_airflow_init::service::broker::Amqp;
+use kube_airflow_init::service::database::Postgres;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Seconds between two probes, of docs/probes.md for roles without pages.
+pub(crate) const LIVENESS: f64 = 20.0;
+pub(crate) const READINESS: f64 = 30.0;
+
+/// Where pods find their services.
+pub(crate) struct Place {
+    pub(crate) database: Postgres,
+    pub(crate) rabbitmq: Amqp,
+    pub(crate) redis: u16,
+}
+
+/// A number of pods that are alike.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) role: &'static str,
+    /// Whether the HTTP port is served.
+    pub(crate) port: bool,
+    /// Whether the broker is a Redis.
+    pub(crate) redis: bool,
+}
+
+pub(crate) const PREFIX: &str = "pod-";
+
+impl Shape {
+    fn pod(self, number: usize, place: &Place) -> Fake {
+        let mut fake = Fake::new("3.3.2");
+        fake.database(&place.database, NASTY);
+        fake.set("POSTGRES_EXTRAS", "?sslmode=disable");
+        fake.set("EXECUTOR", "Celery");
+        fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
+        fake.set("KUBE_AIRFLOW_HOSTNAME", &format!("{PREFIX}{number}"));
+        fake.set("KUBE_AIRFLOW_WAIT_TIMEOUT", "10m");
+        if self.redis {
+            fake.set("AIRFLOW__CELERY__BROKER_URL", &format!("redis://127.0.0.1:{}/0", place.redis));
+        } else {
+            fake.set("RABBITMQ_HOST", place.rabbitmq.host.raw());
+            fake.set("RABBITMQ_PORT", &place.rabbitmq.port.to_string());
+            fake.set("RABBITMQ_CREDS", &format!("{}:{NASTY}", place.rabbitmq.user));
+            fake.set("RABBITMQ_VHOST", place.rabbitmq.vhost.raw());
+        }
+        if self.port {
+            fake.set("KUBE_AIRFLOW_HTTP", &format!("127.0.0.1:{}", free_port()));
+        }
+        fake
+    }
+
+    /// Begins all of them at once.
+    pub(crate) fn begin(self, count: usize, place: &Place) -> Vec<Fake> {
+        let begin = |number| {
+            let mut fake = self.pod(number, place);
+            let name = format!("{PREFIX}{number}");
+            match self.role {
+                "worker" => fake.begin(&["airflow", "celery", "worker", "-H", &name]),
+                role => fake.begin(&[role]),
+            }
+            fake
+        };
+        (0..count).map(begin).collect()
+    }
+}
+
+/// Waits until every pod runs, and, where it serves a port, answers probes by it.
+pub(crate) fn until_running(pods: &[Fake], shape: Shape) {
+    for pod in pods {
+        pod.until("running");
+    }
+    let begun = Instant::now();
+    while shape.port && pods.iter().any(|pod| !pod.path("run/probe.sock").exists()) {
+        assert!(begun.elapsed() < Duration::from_mins(2), "a port is not served");
+        pause();
+    }
+}
+
+/// Probes all pods until `stop`, each at times of its own. Seconds that each probe took, and how many were down.
+pub(crate) fn probe(pods: &[Fake], stop: &AtomicBool) -> (Vec<f64>, usize) {
+    let begun = Instant::now();
+    let one = |pod: &Fake, kind: &str, period: f64, first: f64| {
+        let (mut walls, mut down, mut due) = (Vec::new(), 0, first);
+        loop {
+            while begun.elapsed().as_secs_f64() < due {
+                if stop.load(Ordering::Relaxed) {
+                    return (walls, down);
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+            let asked = Instant::now();
+            let output = pod.probe_later(&[kind]).wait_with_output().unwrap();
+            walls.push(asked.elapsed().as_secs_f64());
+            let (up, line) = answer(&output);
+            if !up {
+                down += 1;
+                if down == 1 {
+                    eprintln!("{kind}: {line}");
+                }
+            }
+            due += period;
+        }
+    };
+    thread::scope(|scope| {
+        let mut asking = Vec::new();
+        for (number, pod) in pods.iter().enumerate() {
+            for (at, (kind, period)) in [("liveness", LIVENESS), ("readiness", READINESS)].into_iter().enumerate() {
+                // Spread evenly, and the two kinds of one pod without a fixed distance.
+                #[allow(clippy::cast_precision_loss, reason = "hundreds")]
+                let share = ((number * (7 + 4 * at)) % pods.len()) as f64 / pods.len() as f64;
+                asking.push(scope.spawn(move || one(pod, kind, period, share * period)));
+            }
+        }
+        let (mut walls, mut down) = (Vec::new(), 0);
+        for asking in asking {
+            let (more, failed) = asking.join().unwrap();
+            walls.extend(more);
+            down += failed;
+        }
+        (walls, down)
+    })
+}

@@ -1,0 +1,119 @@
+//! A connection that outlives a probe, where a process does: that of the HTTP port. Only what is well is believed over
+//! it; whatever else it says, or does not say at once, is asked anew over a connection of its own, so that a kept one
+//! never is the reason of a verdict.
+
+use crate::celery::Mailbox;
+use crate::metadb::Session;
+use crate::metadb::job::{self, Beat};
+use crate::service::broker::Broker;
+use crate::service::database::Database;
+use crate::words::now;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+/// A connection is opened anew after this time: a password that was changed, or a server that was put in place of
+/// another one, is noticed by then.
+const LONGEST: Duration = Duration::from_mins(5);
+/// What does not answer within this time is asked in the usual way.
+const AT_ONCE: Duration = Duration::from_millis(500);
+/// A heartbeat that is older is asked for in the usual way, in seconds.
+const YOUNG: f64 = 20.0;
+
+/// The connections of one container, driven by the runtime that they were made in.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    handle: Handle,
+    database: Arc<Mutex<Option<Open<Session>>>>,
+    broker: Arc<Mutex<Option<Open<Mailbox>>>>,
+}
+
+/// A connection, and since when it is open.
+pub(super) struct Open<T> {
+    pub(super) link: T,
+    since: Instant,
+}
+
+impl<T> std::fmt::Debug for Open<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").finish_non_exhaustive()
+    }
+}
+
+impl Kept {
+    /// For probes that run in other threads. To be called in the runtime that lasts.
+    pub fn here() -> Self {
+        Self { handle: Handle::current(), database: Arc::default(), broker: Arc::default() }
+    }
+
+    /// The newest row of a job, if the database says at once that it is young.
+    pub(super) async fn beat(
+        &self,
+        database: &Database,
+        (job, names, since): (&str, &[String], f64),
+        until: Instant,
+    ) -> Option<Beat> {
+        if !database.is_server() {
+            return None;
+        }
+        let until = Self::soon(until);
+        let (slot, database) = (Arc::clone(&self.database), database.clone());
+        let (job, names) = (job.to_owned(), names.to_vec());
+        let asked = self.handle.spawn(async move {
+            let mut slot = slot.lock().await;
+            let mut session = match slot.take() {
+                Some(open) if open.since.elapsed() < LONGEST => open,
+                over => {
+                    if let Some(Open { mut link, .. }) = over {
+                        link.extend(until);
+                        link.close().await;
+                    }
+                    Open { link: Session::open(&database, until).await.ok()??, since: Instant::now() }
+                }
+            };
+            session.link.extend(until);
+            let beat = job::newest_of(&mut session.link, &job, &names, since).await.ok()?;
+            *slot = Some(session);
+            beat.filter(|beat| beat.state == "running" && now() - beat.at < YOUNG)
+        });
+        timeout_at(until, asked).await.ok()?.ok()?
+    }
+
+    /// A mailbox of this worker at the first broker of a list, where it may be kept: the one that is open, or a new one.
+    /// Whoever took it brings it back by [`Kept::keep`], or closes it.
+    pub(super) async fn mailbox(&self, brokers: &[Broker], node: &str, until: Instant) -> Option<Open<Mailbox>> {
+        if !matches!(brokers, [Broker::Amqp(_)]) {
+            return None;
+        }
+        let until = Self::soon(until);
+        let (slot, brokers, node) = (Arc::clone(&self.broker), brokers.to_vec(), node.to_owned());
+        let opened = self.handle.spawn(async move {
+            let mut slot = slot.lock().await;
+            match slot.take() {
+                Some(mut open) if open.since.elapsed() < LONGEST => {
+                    open.link.extend(until);
+                    return Some(open);
+                }
+                Some(Open { link, .. }) => link.close().await,
+                None => {}
+            }
+            Some(Open { link: Mailbox::open(&brokers, &node, until).await.ok()??, since: Instant::now() })
+        });
+        timeout_at(until, opened).await.ok()?.ok()?
+    }
+
+    /// Brings a mailbox back, with which all was well.
+    pub(super) async fn keep(&self, mailbox: Open<Mailbox>) {
+        let before = self.broker.lock().await.replace(mailbox);
+        if let Some(Open { link, .. }) = before {
+            link.close().await;
+        }
+    }
+
+    /// Until when a kept connection is given time.
+    pub(super) fn soon(until: Instant) -> Instant {
+        until.min(Instant::now() + AT_ONCE)
+    }
+}

@@ -1,0 +1,78 @@
+//! A child that hangs in its exit after an outage is ended and started again.
+
+use super::*;
+
+#[test]
+fn a_role_that_hangs_in_its_exit_after_an_outage_gets_term_then_kill_and_is_prepared_again() {
+    let (mut state, _) = State::new(1, &role(Some(MINUTE)), true, Restart::AfterOutage, Vec::new(), &[]);
+    // Before it runs there is no work of its that could have ended.
+    assert_eq!(state.on(Event::Hangs(0)), []);
+    state.on(Event::Became(0));
+    let actions = state.on(Event::Hangs(0));
+    assert_eq!(sent(&actions), [&Action::Send(0, Scope::Group, SIGTERM)]);
+    assert!(actions.contains(&Action::Arm(Timer::Hung(0), HUNG)), "{actions:?}");
+    assert_eq!(state.on(Event::Hangs(0)), []);
+    assert_eq!(sent(&state.on(Event::Due(Timer::Hung(0)))), [&Action::Send(0, Scope::Group, SIGKILL)]);
+    // Nobody asks whether a service is away: it was, and is back.
+    let actions = state.on(Event::Ended(0, Exit::Killed(SIGKILL)));
+    assert_eq!(actions, [Action::Arm(Timer::Restart(0), SWEEP), Action::Clear(0, SIGTERM)]);
+    assert_eq!(state.on(Event::Cleared(0, false)), [Action::Start { child: 0, held: false }]);
+    state.on(Event::Became(0));
+    assert_eq!(state.on(Event::Due(Timer::Hung(0))), []);
+    // The next end is its own affair again.
+    assert!(state.on(Event::Ended(0, Exit::Code(1))).contains(&Action::Ask(0)));
+}
+
+#[test]
+fn a_stop_goes_before_what_a_role_that_hangs_gets() {
+    let (mut state, _) = State::new(1, &role(Some(MINUTE)), true, Restart::AfterOutage, Vec::new(), &[]);
+    state.on(Event::Became(0));
+    state.on(Event::Hangs(0));
+    assert_eq!(sent(&state.on(Event::Signal(SIGTERM))), [&Action::Send(0, Scope::Group, SIGTERM)]);
+    assert_eq!(state.on(Event::Due(Timer::Hung(0))), []);
+    state.on(Event::Ended(0, Exit::Code(0)));
+    assert_eq!(exits(&state.on(Event::Nobody)), [0]);
+}
+
+#[test]
+fn a_child_of_standalone_that_hangs_is_started_again_like_one_that_crashed() {
+    let mut state = standalone();
+    state.on(Event::Became(1));
+    assert_eq!(sent(&state.on(Event::Hangs(1))), [&Action::Send(1, Scope::Group, SIGTERM)]);
+    let actions = state.on(Event::Ended(1, Exit::Killed(SIGTERM)));
+    assert!(actions.contains(&Action::Arm(Timer::Restart(1), Duration::from_secs(1))), "{actions:?}");
+}
+
+#[test]
+fn a_role_that_is_to_start_anew_is_stopped_as_in_a_rollout_and_prepared_again() {
+    let step = Step { before: Duration::from_secs(15), signal: SIGTERM, scope: Scope::Tasks };
+    let policy = Policy { escalation: vec![step], ..role(Some(MINUTE)) };
+    let (mut state, _) = State::new(1, &policy, true, Restart::AfterOutage, Vec::new(), &[]);
+    state.on(Event::Became(0));
+    let actions = state.on(Event::Restart(0));
+    assert_eq!(sent(&actions), [&Action::Send(0, Scope::Group, SIGTERM)]);
+    assert!(actions.contains(&Action::Arm(Timer::Hung(0), MINUTE)), "its own grace period: {actions:?}");
+    assert!(actions.contains(&Action::Arm(Timer::Step(0, 0), Duration::from_secs(45))), "{actions:?}");
+    assert_eq!(sent(&state.on(Event::Due(Timer::Step(0, 0)))), [&Action::Send(0, Scope::Tasks, SIGTERM)]);
+    // How it ended is no reason to end.
+    let actions = state.on(Event::Ended(0, Exit::Code(0)));
+    assert_eq!(actions, [Action::Arm(Timer::Restart(0), SWEEP), Action::Clear(0, SIGTERM)]);
+    assert_eq!(state.on(Event::Cleared(0, false)), [Action::Start { child: 0, held: false }]);
+    state.on(Event::Became(0));
+    assert_eq!(state.on(Event::Due(Timer::Hung(0))), []);
+    assert_eq!(state.on(Event::Due(Timer::Step(0, 0))), [], "of the life before");
+}
+
+#[test]
+fn a_role_that_the_kernel_killed_for_want_of_memory_has_a_code_of_its_own() {
+    for (told, code) in [(true, 87), (false, 137)] {
+        let (mut state, _) = State::new(1, &role(Some(MINUTE)), true, Restart::AfterOutage, Vec::new(), &[]);
+        state.on(Event::Became(0));
+        state.on(Event::Ended(0, Exit::Killed(SIGKILL)));
+        // The sidecar may be later than the end.
+        if told {
+            state.on(Event::OutOfMemory(0));
+        }
+        assert_eq!(exits(&state.on(Event::Nobody)), [code]);
+    }
+}

@@ -1,0 +1,130 @@
+//! The documentation says what the program does.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-airflow-init");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+#[test]
+fn reference_pages_are_current() {
+    for (name, text) in kube_airflow_init::reference::pages() {
+        let path = format!("{ROOT}/docs/{name}.md");
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(kept == text, "{path} is not what the tables say: run `make docs`");
+    }
+}
+
+/// Every page that is read on its own.
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<_> = Vec::new();
+    for folder in ["", "docs", "docs/runbooks", "k8s/chart"] {
+        pages.extend(std::fs::read_dir(format!("{ROOT}/{folder}")).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    pages.retain(|path| path.extension().is_some_and(|ending| ending == "md"));
+    assert!(pages.len() > 40, "{pages:?}");
+    pages
+}
+
+/// The name that GitHub and mdBook give to a heading.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_to_a_file_and_a_heading_that_are_there() {
+    let link = regex::Regex::new(r"\]\(([^)\s]+)\)").unwrap();
+    let mut broken = Vec::new();
+    let mut linked = std::collections::BTreeSet::new();
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        // Every second piece is code.
+        let prose: String = text.split("```").step_by(2).collect();
+        for target in link.captures_iter(&prose).map(|found| found.get(1).unwrap().as_str()) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            if file.contains(':') {
+                continue;
+            }
+            let path = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let there = path.exists();
+            let has = |name: &str| {
+                let text = std::fs::read_to_string(&path).unwrap();
+                text.lines().any(|line| line.starts_with('#') && anchor(line) == name)
+            };
+            if !there || !heading.is_empty() && path.extension().is_some_and(|e| e == "md") && !has(heading) {
+                broken.push(format!("{}: {target}", page.display()));
+            }
+            linked.extend(path.canonicalize());
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    // Alerts lead to runbooks; every other page is found from another one.
+    let docs = PathBuf::from(format!("{ROOT}/docs")).canonicalize().unwrap();
+    let lost: Vec<_> = pages().into_iter().filter_map(|page| page.canonicalize().ok()).collect();
+    let lost: Vec<_> = lost.iter().filter(|page| page.parent() == Some(&docs) && !linked.contains(*page)).collect();
+    assert!(lost.is_empty(), "no page leads to {lost:#?}");
+}
+
+/// What cannot be broken is a row of a table, and what a user types or reads on a terminal.
+#[test]
+fn no_line_of_a_page_is_wider_than_120_characters() {
+    for page in pages() {
+        let mut typed = false;
+        for (number, line) in std::fs::read_to_string(&page).unwrap().lines().enumerate() {
+            typed ^= line.trim_start().starts_with("```");
+            let fits = line.chars().count() <= 120 || typed || line.starts_with('|');
+            assert!(fits, "{}:{}: {line}", page.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn every_exit_code_is_explained_once() {
+    use kube_airflow_init::exit::Code;
+    let numbers: std::collections::BTreeSet<_> = Code::ALL.iter().map(|(code, ..)| code.number()).collect();
+    assert_eq!(numbers.len(), Code::ALL.len());
+}
+
+#[test]
+fn the_help_of_every_verb_has_exit_codes_and_an_example() {
+    let help = |verb: &str| {
+        let output = Command::new(PROGRAM).args([verb, "--help"]).env_clear().output().unwrap();
+        assert!(output.status.success(), "{verb}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for verb in [
+        "standalone",
+        "exec",
+        "render",
+        "wait",
+        "migrate",
+        "sync",
+        "keys",
+        "plan",
+        "doctor",
+        "probe",
+        "version",
+        "completions",
+    ] {
+        let text = help(verb);
+        assert!(text.contains("xit code") && text.contains("xample"), "{verb}:\n{text}");
+    }
+}
+
+#[test]
+fn files_that_the_readme_names_exist() {
+    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = std::fs::read_to_string(format!("{ROOT}/{page}")).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap();
+            if !file.is_empty() && !file.contains("://") {
+                assert!(std::path::Path::new(ROOT).join(file).exists(), "{page} links to {file}");
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Roles that hold too much are restarted, one after the other, under the lock of a real Postgres; and logs are groomed.
+
+use crate::asleep::Fake;
+use crate::cgroup::Cgroup;
+use crate::client::{get, sample, serve};
+use crate::common::{NASTY, eventually, postgres};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Holds much in its first life, writes when it came and when it was told to go, and takes a second to end.
+const ROLE: &str = r"
+import os, signal, sys, time
+name, journal, mark = sys.argv[1:]
+def say(word):
+    with open(journal, 'a') as file:
+        file.write(f'{word} {name}\n')
+def down(*_):
+    say('down')
+    time.sleep(1)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, down)
+hold = b'' if os.path.exists(mark) else bytearray(b'x') * (120 << 20)
+open(mark, 'w').close()
+say('up')
+while True:
+    signal.pause()
+";
+
+#[test]
+fn roles_above_the_limit_are_restarted_one_at_a_time() {
+    let database = postgres::server().database();
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("journal");
+    let role = folder.path().join("role.py");
+    fs::write(&role, ROLE).unwrap();
+    let mut all = Vec::new();
+    for name in ["one", "two", "three"] {
+        let Some(group) = Cgroup::new(200) else { return };
+        let mut fake = Fake::new("3.3.2");
+        fake.database(&database, NASTY);
+        fake.set("EXECUTOR", "Local");
+        fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
+        fake.set("KUBE_AIRFLOW_RESTART_ABOVE", "50%");
+        fake.set("KUBE_AIRFLOW_TEST_SOON", "1");
+        let mark = folder.path().join(name);
+        let run = format!("exec python3 {} {name} {} {}", role.display(), journal.display(), mark.display());
+        crate::http::script(&fake, &run);
+        fake.begin_in(&group.procs(), &["scheduler"]);
+        all.push((group, fake));
+    }
+    let events =
+        || -> Vec<String> { fs::read_to_string(&journal).unwrap_or_default().lines().map(str::to_owned).collect() };
+    eventually("all are back", || events().iter().filter(|event| event.starts_with("up")).count() == 6);
+    let events = events();
+    let told = events.iter().position(|event| event.starts_with("down")).unwrap();
+    // From the first restart on: each one that goes is back before another one does.
+    let mut away: Option<&str> = None;
+    for event in &events[told..] {
+        let (word, name) = event.split_once(' ').unwrap();
+        match (word, away) {
+            ("down", None) => away = Some(name),
+            ("up", Some(other)) if other == name => away = None,
+            _ => assert!(word == "up" && away != Some(name), "{event} while {away:?} is away: {events:?}"),
+        }
+    }
+    assert_eq!(events.iter().filter(|event| event.starts_with("down")).count(), 3, "{events:?}");
+    for (_, fake) in &mut all {
+        let log = fake.log();
+        assert!(log.contains("scheduler is restarted because of its memory: stopping it as in a rollout"), "{log}");
+        fake.signal(Signal::SIGTERM);
+        assert_eq!(fake.ended().code(), Some(0), "{}", fake.log());
+    }
+}
+
+fn log(path: &Path, days: u64) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, "x".repeat(4096)).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_hours(24 * days)).unwrap();
+}
+
+#[test]
+fn old_logs_of_a_role_are_removed_told_and_counted() {
+    let database = postgres::server().database();
+    let mut fake = Fake::new("3.3.2");
+    fake.database(&database, NASTY);
+    fake.set("EXECUTOR", "Local");
+    fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
+    fake.set("KUBE_AIRFLOW_LOGS_KEEP", "15d");
+    let parsing = fake.path("elsewhere");
+    fake.set("AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY", parsing.to_str().unwrap());
+    let port = serve(&mut fake);
+    let (old, new) = (fake.path("home/logs/dag_id=d/old.log"), fake.path("home/logs/dag_id=d/new.log"));
+    log(&old, 20);
+    log(&new, 1);
+    log(&parsing.join("2026-01-01/d.py.log"), 20);
+    fake.start(&["scheduler"]);
+    eventually("they are gone", || fake.log().matches("removed log files in ").count() == 2);
+    assert!(!old.exists() && new.exists() && !parsing.join("2026-01-01/d.py.log").exists());
+    let told = fake.log();
+    assert!(told.contains("1 that were too old and 0 to make room"), "{told}");
+    let removed = "kube_airflow_init_log_files_removed_total{reason=\"age\"}";
+    eventually("they are counted", || sample(&get(port, "/metrics").body, removed) == Some(2.0));
+}
