@@ -18,9 +18,13 @@ use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-/// How often a pod looks for what the others say: with nothing to come, and while a revision waits.
+/// How often a pod looks for what the others say: with nothing to come, while a revision waits, and while another pod
+/// publishes it and waits for this one.
 const QUIET: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_millis(500);
+const AT_ONCE: Duration = Duration::from_millis(50);
+/// First key of the lock of the pod that publishes: "KAI2". The second one is of the repository.
+const PUBLISHERS: i32 = 0x4B41_4932;
 /// Airflow's own lock: `DBLocks.SCHEDULER_CRITICAL_SECTION` in `airflow/utils/db.py` of 2.0 to 2.11. A scheduler tries it
 /// (`pg_try_advisory_xact_lock`) before it hands any task over, and goes on without when another one has it.
 const CRITICAL_SECTION: u8 = 2;
@@ -61,6 +65,8 @@ pub struct Hold {
     said: Option<(Pod, Instant)>,
     /// Whether a revision waits.
     pending: bool,
+    /// Whether another pod publishes it.
+    expected: bool,
 }
 
 /// What became of a proposed revision.
@@ -72,6 +78,8 @@ pub enum Outcome {
     Waits(String),
     /// Another pod has changed the row.
     Overtaken,
+    /// Another pod publishes it now.
+    Expected,
 }
 
 /// Why there is no outcome.
@@ -105,13 +113,17 @@ impl Hold {
         let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
         // Containers of a pod share its name; without randomness (no kernel says so) they would only be one.
         let name = format!("{host}/{:08x}", getrandom::u32().unwrap_or_default());
-        let (found, ledger, said, pending) = (None, None, None, false);
-        Ok(Self { find, found, runtime, ledger, source, name, place, limit, said, pending })
+        let (found, ledger, said, pending, expected) = (None, None, None, false, false);
+        Ok(Self { find, found, runtime, ledger, source, name, place, limit, said, pending, expected })
     }
 
     /// How long until the others are listened to again.
     pub fn pause(&self) -> Duration {
-        if self.pending { SOON } else { QUIET }
+        match (self.pending, self.expected) {
+            (true, true) => AT_ONCE,
+            (true, false) => SOON,
+            (false, _) => QUIET,
+        }
     }
 
     /// Whether this container only wants to know what is published: one that runs a single task shows the same to its
@@ -240,6 +252,7 @@ impl Hold {
             }
             outcome
         })?;
+        self.expected = outcome == Outcome::Expected;
         if matches!(outcome, Outcome::Published(..)) {
             self.pending = false;
             self.said = None;
@@ -255,8 +268,13 @@ impl Hold {
         version: Version,
         swap: &dyn Fn() -> Result<(), super::failure::Failure>,
     ) -> Result<Outcome, Error> {
-        let lock =
-            format!("BEGIN; SET LOCAL lock_timeout = '{PATIENCE}'; SELECT pg_advisory_xact_lock({CRITICAL_SECTION})");
+        // One pod publishes. Another one that waited for Airflow's lock meanwhile would not replace its link.
+        let turn = format!("SELECT pg_try_advisory_xact_lock({PUBLISHERS}, hashtext({}))::text", ledger.source());
+        run(guard, "BEGIN").await?;
+        if guard.value(&turn, "whether another pod publishes").await? != "true" {
+            return Ok(Outcome::Expected);
+        }
+        let lock = format!("SET LOCAL lock_timeout = '{PATIENCE}'; SELECT pg_advisory_xact_lock({CRITICAL_SECTION})");
         match run(guard, &lock).await {
             Err(refusal) if refusal.has_sqlstate(&["55P03"]) => {
                 return Ok(Outcome::Waits("Airflow's schedulers do not give their lock away".to_owned()));

@@ -107,8 +107,8 @@ fn publish(line: &Line, schedulers: usize, publications: usize) -> Option<Outcom
         for scheduler in 0..schedulers {
             let shown = folder.path().join(format!("scheduler-{scheduler}/git/dags"));
             poll(&format!("scheduler {scheduler} shows it"), || {
-                let link = fs::read_link(&shown).unwrap();
-                if link.ends_with(&new) { Ok(()) } else { Err(link.display().to_string()) }
+                let target = fs::read_link(&shown).unwrap();
+                if target.ends_with(&new) { Ok(()) } else { Err(target.display().to_string()) }
             });
         }
         // Each revision has a run of its own.

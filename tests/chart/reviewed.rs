@@ -86,7 +86,9 @@ fn folders_have_the_sizes_that_the_values_say_and_home_is_writable() {
     let home = render.settings()["HOME"].clone();
     assert!(list(&worker.main()["volumeMounts"]).iter().any(|mount| mount["mountPath"] == home));
     // Three quarters of 8 GiB.
-    assert_eq!(worker.spec()["initContainers"][0]["args"], json!(["15", "6144"]));
+    let variable = |name: &str| list(&worker.main()["env"]).iter().find(|one| one["name"] == name).cloned().unwrap();
+    assert_eq!(variable("KUBE_AIRFLOW_LOGS_KEEP")["value"], "15d");
+    assert_eq!(variable("KUBE_AIRFLOW_LOGS_MAX")["value"], "6144Mi");
     assert_eq!(worker.main()["resources"]["requests"]["ephemeral-storage"], "256Mi");
     // An image with packages below its own HOME keeps that.
     let Some(render) = made(&json!({ "disk": { "home_path": "" } })) else { return };

@@ -169,7 +169,7 @@ impl Engine {
                 self.tell(&candidate, &why);
                 held(lost, followed, row.revision)
             }
-            Outcome::Overtaken => held(lost, followed, row.revision),
+            Outcome::Overtaken | Outcome::Expected => held(lost, followed, row.revision),
         }
     }
 

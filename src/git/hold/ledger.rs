@@ -55,6 +55,11 @@ impl Ledger {
         Ok(Self { session, source: Dialect::literal(source) })
     }
 
+    /// What the pods have in common, as a literal.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The row of the repository; the tables are made when there are none.
     ///
     /// # Errors
