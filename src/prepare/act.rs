@@ -61,6 +61,10 @@ async fn steps<'a>(plan: &'a Plan, vars: &dyn Vars, parent: &Parent, start: Inst
         configure(plan)?;
         let mut environment = services::environment(&plan.resolved, vars)?;
         identity::complete(&mut environment, &plan.resolved.home);
+        if plan.resolved.lease {
+            // Every Airflow from here on imports it, that of the migration first.
+            lease::deliver(&plan.resolved.home)?;
+        }
         if matches!(plan.goal, Goal::Role { .. }) {
             pidfiles::remove_stale(&plan.resolved.home);
         }

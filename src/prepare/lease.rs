@@ -17,8 +17,24 @@ use crate::status::{self, Lease};
 use crate::text::shown;
 use crate::words::{now, reason};
 use secrecy::ExposeSecret as _;
+use std::path::Path;
 use std::time::Duration;
 use tracing::{error, info, warn};
+
+/// Writes what Airflow's sessions carry the lease with.
+///
+/// # Errors
+/// The exit code; the reason was logged.
+pub(super) fn deliver(home: &Path) -> Result<(), Code> {
+    module::write(home).map_err(|error| {
+        error!(
+            "cannot make {}: {}; point AIRFLOW_HOME into a writable folder",
+            module::folder(home).display(),
+            reason(&error)
+        );
+        Code::Io
+    })
+}
 
 /// Whether the server allows a lease; then PID 1 is asked for it. What the role is to know of it is in the environment
 /// when it is held.
@@ -66,14 +82,6 @@ pub(super) async fn hold(resolved: &Resolved, environment: &mut Environment, par
             );
             return Err(refusal.failure.code);
         }
-    }
-    if let Err(error) = module::write(&resolved.home) {
-        error!(
-            "cannot make {}: {}; point AIRFLOW_HOME into a writable folder",
-            module::folder(&resolved.home).display(),
-            reason(&error)
-        );
-        return Err(Code::Io);
     }
     parent.tell(&Message::Lease(true));
     info!("everything is there: standing by for the lease");

@@ -67,6 +67,28 @@ fn phase(fake: &Fake) -> String {
 }
 
 #[test]
+fn the_migration_before_the_lease_has_what_the_sessions_carry_it_with() {
+    let database = server().database();
+    let mut fake = scheduler("1.10.15", &database, database.port);
+    fake.set("KUBE_AIRFLOW_MIGRATE", "auto");
+    let migrations = fake.path("lib/python3.12/site-packages/airflow/migrations/versions");
+    fs::create_dir_all(&migrations).unwrap();
+    fs::write(migrations.join("0001_first.py"), "revision = 'a'\ndown_revision = None\n").unwrap();
+    let imported = fake.path("imported");
+    let text = format!(
+        "#!/bin/sh\n# {}/python\n[ \"$AIRFLOW__CORE__SQL_ALCHEMY_CONNECT_ARGS\" = kube_airflow_lease.connect_args ] && \
+         {} -c 'from kube_airflow_lease import connect_args; assert connect_args == {{}}' && : >{}\n",
+        fake.path("bin").display(),
+        python().display(),
+        imported.display()
+    );
+    fs::write(fake.path("bin/airflow"), text).unwrap();
+    fake.begin(&["scheduler"]);
+    eventually("the migration has imported it", || imported.exists() || fake.has_ended());
+    assert!(imported.exists(), "{}", fake.log());
+}
+
+#[test]
 fn a_standby_is_alive_and_ready_without_python_and_takes_over_after_a_clean_stop() {
     let cluster = server();
     let database = database(cluster);
