@@ -124,8 +124,8 @@ fn publish(line: &Line, schedulers: usize, publications: usize) -> Option<Outcom
     }
     assert_eq!(query("SELECT count(*) FROM dag_run WHERE state = 'failed'"), "0");
     let times = query(
-        "SELECT string_agg(concat_ws(' ', run_id, task_id, queued_dttm, start_date, end_date, external_executor_id), E'\\n' ORDER BY queued_dttm) \
-         FROM task_instance",
+        "SELECT string_agg(concat_ws(' ', coalesce(to_jsonb(t) ->> 'run_id', to_jsonb(t) ->> 'execution_date'), task_id, \
+         queued_dttm, start_date, end_date), E'\\n' ORDER BY queued_dttm) FROM task_instance t",
     );
     let ended: BTreeSet<PathBuf> = stack.stop(Signal::SIGTERM).into_iter().map(|(name, _)| name.into()).collect();
     assert_eq!(ended, BTreeSet::new());
