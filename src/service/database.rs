@@ -7,6 +7,7 @@ mod login;
 mod parse;
 pub mod postgres;
 mod relay;
+mod scram;
 pub mod sqlite;
 #[cfg(test)]
 mod tests;

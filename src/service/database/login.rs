@@ -4,10 +4,10 @@
 use super::Postgres;
 use super::encryption::{self, Encryption};
 use super::libpq::options::methods;
+use super::scram::{Binding, Scram};
 use super::wire::{Stream, Trouble, message, refusal};
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use postgres_protocol::message::frontend;
 use secrecy::ExposeSecret as _;
 use tokio::io::AsyncWriteExt as _;
@@ -114,7 +114,7 @@ struct Login<'a> {
     encrypted: bool,
     /// What binds the login to TLS, where the certificate has it.
     hash: Option<Vec<u8>>,
-    scram: Option<ScramSha256>,
+    scram: Option<Scram>,
     bound: bool,
     verified: bool,
 }
@@ -153,12 +153,11 @@ impl Login<'_> {
             11 => {
                 let scram =
                     self.scram.as_mut().ok_or_else(|| Trouble::Protocol("a login from its middle".to_owned()))?;
-                scram.update(content)?;
-                frontend::sasl_response(scram.message(), &mut out)?;
+                frontend::sasl_response(scram.prove(content)?.as_bytes(), &mut out)?;
             }
             12 => {
-                let scram = self.scram.as_mut().ok_or_else(|| Trouble::Protocol("a login from its end".to_owned()))?;
-                scram.finish(content)?;
+                let scram = self.scram.as_ref().ok_or_else(|| Trouble::Protocol("a login from its end".to_owned()))?;
+                scram.verify(content)?;
                 self.verified = true;
                 return Ok(None);
             }
@@ -188,19 +187,19 @@ impl Login<'_> {
                     Trouble::Method("a login cannot be bound to a certificate with this kind of signature".to_owned())
                 })?;
                 self.bound = true;
-                (plus, ChannelBinding::tls_server_end_point(hash))
+                (plus, Binding::EndPoint(hash))
             }
             _ if !offered("SCRAM-SHA-256") => {
                 return Err(Trouble::Method("the server asks for a method of SASL that is not known".to_owned()));
             }
-            true => ("SCRAM-SHA-256", ChannelBinding::unrequested()),
-            false => ("SCRAM-SHA-256", ChannelBinding::unsupported()),
+            true => ("SCRAM-SHA-256", Binding::Unrequested),
+            false => ("SCRAM-SHA-256", Binding::Unsupported),
         };
         if self.wants_binding() && !self.bound {
             return Err(Trouble::Method("`channel_binding=require` needs TLS, and a server that offers it".to_owned()));
         }
-        let scram = self.scram.insert(ScramSha256::new(self.password.ok_or_else(no_password)?, binding));
-        Ok(frontend::sasl_initial_response(mechanism, scram.message(), out)?)
+        let scram = self.scram.insert(Scram::new(self.password.ok_or_else(no_password)?, binding)?);
+        Ok(frontend::sasl_initial_response(mechanism, scram.first().as_bytes(), out)?)
     }
 
     fn wants_binding(&self) -> bool {
