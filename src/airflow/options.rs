@@ -229,7 +229,13 @@ impl Opt {
 
 /// `AIRFLOW__SECTION__KEY`: a dot in the section becomes an underscore, all letters are capitals.
 pub fn variable(section: &str, key: &str) -> String {
-    format!("AIRFLOW__{}__{}", section.replace('.', "_").to_uppercase(), key.to_uppercase())
+    // Made for a hundred options in every probe, so without texts in between.
+    let mut name = String::with_capacity(section.len() + key.len() + "AIRFLOW_____SECRET".len());
+    name.push_str("AIRFLOW__");
+    name.extend(section.chars().map(|letter| if letter == '.' { '_' } else { letter }).flat_map(char::to_uppercase));
+    name.push_str("__");
+    name.extend(key.chars().flat_map(char::to_uppercase));
+    name
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::message::frontend;
 use secrecy::ExposeSecret as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection before anything was said.
@@ -48,6 +48,8 @@ pub(super) async fn login(plain: Plain, site: &Postgres, place: &str, encrypt: b
         },
         Plain::Tcp(stream) => (Box::new(stream), false, None),
     };
+    // A server says a dozen short things of itself.
+    stream = Box::new(BufReader::with_capacity(1024, stream));
     let begun = async {
         start(&mut stream, site).await?;
         authenticate(&mut stream, site, encrypted, hash).await
