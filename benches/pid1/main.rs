@@ -82,10 +82,21 @@ impl Bench {
         (quantile(figures.clone(), 0.5), quantile(figures, 0.99))
     }
 
-    /// Milliseconds until all orphans are gone, the best of three: what disturbs only ever adds.
-    fn orphans(&self, init: &Init, command: &str) -> f64 {
-        let figures = (0..3).flat_map(|_| self.run(&["orphans"], init, &[command, &ORPHANS.to_string()]));
-        figures.min().unwrap() as f64 / 1e6
+    /// Milliseconds until all orphans are gone, of the kernel alone and of each init: the best of seven in turn, as
+    /// what disturbs only ever adds.
+    fn orphans(&self) -> (f64, Vec<f64>) {
+        let alone = Init { name: "the kernel", words: Vec::new() };
+        let rows: Vec<(&Init, &str)> =
+            std::iter::once((&alone, "auto")).chain(self.inits.iter().map(|init| (init, "litter"))).collect();
+        let mut best = vec![f64::MAX; rows.len()];
+        for _ in 0..7 {
+            for (best, (init, command)) in best.iter_mut().zip(&rows) {
+                for figure in self.run(&["orphans"], init, &[command, &ORPHANS.to_string()]) {
+                    *best = best.min(figure as f64 / 1e6);
+                }
+            }
+        }
+        (best.remove(0), best)
     }
 
     /// PSS in KiB, and voluntary context switches in so many seconds.
@@ -203,8 +214,7 @@ fn main() {
     let starts = bench.starts(rounds);
     let windows: Vec<u32> = bench.inits.iter().map(|init| bench.window(init)).collect();
     let latencies: Vec<(f64, f64)> = bench.inits.iter().map(|init| bench.latency(init)).collect();
-    let kernel = bench.orphans(&Init { name: "the kernel", words: Vec::new() }, "auto");
-    let orphans: Vec<f64> = bench.inits.iter().map(|init| bench.orphans(init, "litter")).collect();
+    let (kernel, orphans) = bench.orphans();
     let idle = bench.idle(Duration::from_secs(seconds));
 
     println!(
