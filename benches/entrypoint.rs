@@ -1,8 +1,8 @@
 //! What the entrypoint costs when there is nothing to do: services up, schema at head. From exec of the init to the end
 //! of a trivial command behind it, against the two calls of Airflow that other entrypoints make at this place.
 //!
-//! The binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else the one of this profile. `KUBE_AIRFLOW_BENCH_BEFORE` names an
-//! older one: its starts alternate with ours, and the ratios are told.
+//! The binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else the one of this profile. `KUBE_AIRFLOW_BENCH_BEFORE` names
+//! an older one: its starts alternate with ours, and the ratios are told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails ends the benchmark")]
 #![allow(clippy::print_stdout, reason = "the figures are the result")]

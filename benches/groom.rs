@@ -1,5 +1,5 @@
-//! Grooming ten thousand log files beside `find -delete`, and beside `find`, `sort` and `awk` where there is too much, in
-//! one run on one machine: CPU, wall time and memory of each.
+//! Grooming ten thousand log files beside `find -delete`, and beside `find`, `sort` and `awk` where there is too much,
+//! in one run on one machine: CPU, wall time and memory of each.
 //!
 //! `cargo bench --bench groom -- [FILES]`.
 

@@ -120,8 +120,8 @@ impl Group {
             .collect()
     }
 
-    /// Whether the kernel kills every process of the group when it kills one (`memory.oom.group`): what the kubelet asks
-    /// for from Kubernetes 1.28 on, unless it is told `singleProcessOOMKill`.
+    /// Whether the kernel kills every process of the group when it kills one (`memory.oom.group`): what the kubelet
+    /// asks for from Kubernetes 1.28 on, unless it is told `singleProcessOOMKill`.
     pub fn dies_as_one(&self) -> bool {
         self.kind == Kind::V2 && number(&read(self.folder.join("memory.oom.group"))) == Some(1)
     }

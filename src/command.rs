@@ -104,8 +104,8 @@ fn role(role: Role, words: Vec<OsString>, vars: &dyn Vars, signals: &Signals) ->
         role => {
             let question = cli::asks_for_help(&words);
             let job = single(role.name(), Start::Prepare(words), preparation(vars));
-            // A question such as `scheduler --help` has an answer, and needs no service; a task is tried again by Airflow
-            // alone.
+            // A question such as `scheduler --help` has an answer, and needs no service; a task is tried again by
+            // Airflow alone.
             let once = question || table::is_one_task(role);
             let restart = if once { Restart::Never } else { Restart::AfterOutage };
             let mut sidecars = sidecars(role, vars);

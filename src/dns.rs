@@ -1,10 +1,10 @@
 //! The addresses of a name, as glibc finds them: its getaddrinfo serves Airflow, while the C library of this static
 //! program gives up at the first bad answer.
 //!
-//! What holds is in nsswitch.conf(5), hosts(5) and resolv.conf(5), and in glibc's `resolv/res_query.c` and `res_send.c`:
-//! a server that cannot say (SERVFAIL, NOTIMP, REFUSED) is passed over, a family of addresses that is denied or silent
-//! does not spoil the other one, and a domain of the search list that fails does not end it. glibc's limits are in
-//! seconds and longer than an attempt of ours, so each wait here is a share of what there is; see `ask`.
+//! What holds is in nsswitch.conf(5), hosts(5) and resolv.conf(5), and in glibc's `resolv/res_query.c` and
+//! `res_send.c`: a server that cannot say (SERVFAIL, NOTIMP, REFUSED) is passed over, a family of addresses that is
+//! denied or silent does not spoil the other one, and a domain of the search list that fails does not end it. glibc's
+//! limits are in seconds and longer than an attempt of ours, so each wait here is a share of what there is; see `ask`.
 
 mod ask;
 mod conf;
@@ -61,7 +61,8 @@ pub async fn lookup(name: &str, port: u16, until: Instant) -> Result<Vec<SocketA
     Err(Unresolved { asked, without_dns: !sources.contains(&Source::Dns) })
 }
 
-/// Asks for the name in each of its forms. After a failure that another domain cannot heal only the name itself is left.
+/// Asks for the name in each of its forms. After a failure that another domain cannot heal only the name itself is
+/// left.
 async fn search(
     conf: &Arc<Conf>,
     name: &str,

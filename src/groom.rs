@@ -2,8 +2,8 @@
 //! to remove, and no list of files in between: a folder of a million files takes no more memory than one of ten.
 //!
 //! Who writes there may be somebody else, so every step goes through the descriptor of its folder and follows no link:
-//! whatever is put in the place of a folder meanwhile, nothing outside of the root is touched. Never removed: a file that
-//! a process here has open, and, to make room, one that is younger than an hour: it may be open in another pod.
+//! whatever is put in the place of a folder meanwhile, nothing outside of the root is touched. Never removed: a file
+//! that a process here has open, and, to make room, one that is younger than an hour: it may be open in another pod.
 
 mod lease;
 mod walk;

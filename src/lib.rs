@@ -130,8 +130,9 @@ fn sidecar(words: &[OsString], vars: &dyn env::Vars, parent: &Parent) -> u8 {
     }
 }
 
-/// What was typed. Under the name `git-sync` this program is that verb: so it stands in for a container of git-sync. Under
-/// the name `airflow` the words are Airflow's: an executor of 1.10 starts its pods so, past the entrypoint of the image.
+/// What was typed. Under the name `git-sync` this program is that verb: so it stands in for a container of git-sync.
+/// Under the name `airflow` the words are Airflow's: an executor of 1.10 starts its pods so, past the entrypoint of the
+/// image.
 fn words() -> Vec<OsString> {
     let name = own_name().filter(|name| ["git-sync", AIRFLOW].iter().any(|known| name == known));
     name.into_iter().chain(std::env::args_os().skip(1)).collect()

@@ -1,8 +1,8 @@
-//! What DAGs from git cost: a pass of ours beside the git commands that kubernetes/git-sync v4 runs for the same pass, the
-//! process at rest, and the time from a push until it is visible. All in one run, on repositories of this machine.
+//! What DAGs from git cost: a pass of ours beside the git commands that kubernetes/git-sync v4 runs for the same pass,
+//! the process at rest, and the time from a push until it is visible. All in one run, on repositories of this machine.
 //!
-//! `cargo bench --bench git`; the binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else the static release build if there is
-//! one. Writes its figures into `docs/git.md`, between the two marks.
+//! `cargo bench --bench git`; the binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else the static release build if there
+//! is one. Writes its figures into `docs/git.md`, between the two marks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails ends the benchmark")]
 #![allow(clippy::print_stdout, reason = "the figures are the result")]

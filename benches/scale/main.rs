@@ -1,9 +1,9 @@
 //! What many pods cost their servers: real inits with real probes at the periods of the manifests against a real
-//! Postgres, `RabbitMQ` and Redis, beside what the commands of the official chart say on the wire at its period. Then an
-//! outage, and the return of all pods at once.
+//! Postgres, `RabbitMQ` and Redis, beside what the commands of the official chart say on the wire at its period. Then
+//! an outage, and the return of all pods at once.
 //!
-//! Writes `docs/scale.md`. `KUBE_AIRFLOW_BENCH_PODS` (100) and `KUBE_AIRFLOW_BENCH_SECONDS` (40, of each part) change its
-//! size.
+//! Writes `docs/scale.md`. `KUBE_AIRFLOW_BENCH_PODS` (100) and `KUBE_AIRFLOW_BENCH_SECONDS` (40, of each part) change
+//! its size.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails ends the benchmark")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the figures are the result")]

@@ -69,9 +69,9 @@ pub enum Login {
     Simple,
 }
 
-/// The default of `[core] auth_manager` in `airflow/config_templates/config.yml`: FAB's in 2.8.4, 2.10.5 and 2.11.2, the
-/// simple one from 3.0.6 to 3.4.0b2, where its code is (`airflow/api_fastapi/auth/managers/simple`) and no 2.x has any.
-/// Before there was the option, the UI was FAB's.
+/// The default of `[core] auth_manager` in `airflow/config_templates/config.yml`: FAB's in 2.8.4, 2.10.5 and 2.11.2,
+/// the simple one from 3.0.6 to 3.4.0b2, where its code is (`airflow/api_fastapi/auth/managers/simple`) and no 2.x has
+/// any. Before there was the option, the UI was FAB's.
 pub const LOGIN: Fact<Login> = Fact(&[(ALWAYS, Login::Fab), (THREE, Login::Simple)]);
 
 /// Whether the UI has users only where `[webserver] rbac` is on: the option is in `default_airflow.cfg` of 1.10.12 and
@@ -98,8 +98,9 @@ pub const VISIBILITY: Fact<f64> = Fact(&[(ALWAYS, 21_600.0), (Version::new(2, 11
 /// 2.1.4 has `execution_date` in its place.
 pub const TASKS_NAME_THEIR_RUN: Fact<bool> = Fact(&[(ALWAYS, false), (Version::new(2, 2, 0), true)]);
 
-/// Whether a scheduler hands tasks over only while it has the lock of all schedulers: `_executable_task_instances_to_queued`
-/// in `airflow/jobs/scheduler_job.py` of 2.0.2, `scheduler_job_runner.py` of 2.11.2. 1.10 has one scheduler, and no lock.
+/// Whether a scheduler hands tasks over only while it has the lock of all schedulers:
+/// `_executable_task_instances_to_queued` in `airflow/jobs/scheduler_job.py` of 2.0.2, `scheduler_job_runner.py` of
+/// 2.11.2. 1.10 has one scheduler, and no lock.
 pub const SCHEDULERS_HAVE_A_LOCK: Fact<bool> = Fact(&[(ALWAYS, false), (TWO, true)]);
 
 /// Whether a run is bound to a version of its DAGs: `DagRun.bundle_version` in `airflow/models/dagrun.py` of 3.0.0.

@@ -127,8 +127,8 @@ pub const WORKER_LOG_PORT: Opt = plain(&[
 ]);
 /// Port of a triggerer's log server, which is there since 2.6.0.
 pub const TRIGGERER_LOG_PORT: Opt = plain(&[(Version::new(2, 6, 0), "logging", "trigger_log_server_port")]);
-/// Whether workers listen to control messages; `airflow/config_templates/default_celery.py` of 2.2.5 does not read it, and
-/// they do.
+/// Whether workers listen to control messages; `airflow/config_templates/default_celery.py` of 2.2.5 does not read it,
+/// and they do.
 pub const REMOTE_CONTROL: Opt = plain(&[(Version::new(2, 3, 0), "celery", "worker_enable_remote_control")]);
 /// Age of a scheduler's heartbeat at which it counts as dead.
 pub const SCHEDULER_LIMIT: Opt = plain(&[(ALWAYS, "scheduler", "scheduler_health_check_threshold")]);

@@ -60,8 +60,12 @@ pub const RUN: &[Version] = &[
     Version::new(1, 10, 12),
     Version::new(1, 10, 15),
     Version::new(2, 0, 2),
+    Version::new(2, 1, 4),
     Version::new(2, 2, 5),
+    Version::new(2, 3, 4),
+    Version::new(2, 4, 3),
     Version::new(2, 6, 3),
+    Version::new(2, 8, 4),
     Version::new(2, 10, 5),
     Version::new(2, 11, 2),
     Version::new(3, 0, 6),
@@ -143,7 +147,7 @@ mod tests {
     fn a_release_is_told_where_it_stands_among_those_that_were_run() {
         for (text, words) in [
             ("2.6.3", "this release was run"),
-            ("2.7.0", "2.6.3 and 2.10.5 on either side"),
+            ("2.7.0", "2.6.3 and 2.8.4 on either side"),
             ("3.4.0b2", "this release was run"),
             ("3.5.0", "newer than any"),
             ("1.10.10", "older than any"),
@@ -157,7 +161,7 @@ mod tests {
     #[test]
     fn the_page_of_releases_has_a_row_for_each_that_was_run() {
         let page = include_str!("../../docs/versions.md");
-        for run in RUN.iter().filter(|run| Line::ALL.iter().all(|line| line.tested() != **run)) {
+        for run in RUN {
             assert!(page.contains(&format!("\n| {run}")), "{run}");
         }
     }

@@ -25,8 +25,8 @@ const SOON: Duration = Duration::from_millis(500);
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// First key of the lock of the pod that publishes: "KAI2". The second one is of the repository.
 const PUBLISHERS: i32 = 0x4B41_4932;
-/// Airflow's own lock: `DBLocks.SCHEDULER_CRITICAL_SECTION` in `airflow/utils/db.py` of 2.0 to 2.11. A scheduler tries it
-/// (`pg_try_advisory_xact_lock`) before it hands any task over, and goes on without when another one has it.
+/// Airflow's own lock: `DBLocks.SCHEDULER_CRITICAL_SECTION` in `airflow/utils/db.py` of 2.0 to 2.11. A scheduler tries
+/// it (`pg_try_advisory_xact_lock`) before it hands any task over, and goes on without when another one has it.
 const CRITICAL_SECTION: u8 = 2;
 /// How long Airflow's lock is waited for. While somebody waits, no scheduler gets it, so it is ours soon.
 const PATIENCE: &str = "3s";

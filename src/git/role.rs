@@ -121,8 +121,8 @@ pub fn secrets(vars: &dyn Vars) -> Vec<String> {
     names
 }
 
-/// Follows the repository for a role, which may start after the first success. A TERM ends it wherever it is. `find`: the
-/// metadata database.
+/// Follows the repository for a role, which may start after the first success. A TERM ends it wherever it is. `find`:
+/// the metadata database.
 pub fn sidecar(vars: &dyn Vars, parent: &Parent, find: Find) -> u8 {
     let (all, _) = crate::settings::Settings::read(vars);
     let Ok(settings) = settings(vars, &all.home) else {
@@ -205,8 +205,8 @@ fn module(root: &Path) -> std::io::Result<()> {
 }
 
 /// Where Airflow 3 keeps what belongs to bundles: `[dag_processor] dag_bundle_storage_path`, else a folder where Python
-/// has its temporary files (`get_bundle_storage_root_path` in `airflow/dag_processing/bundles/base.py`). The file is read
-/// anew each time: at our start it may not be written yet.
+/// has its temporary files (`get_bundle_storage_root_path` in `airflow/dag_processing/bundles/base.py`). The file is
+/// read anew each time: at our start it may not be written yet.
 fn storage(vars: &dyn Vars, config: &Path) -> PathBuf {
     let text = fs::read_to_string(config).unwrap_or_default();
     let config = Config::new(vars, Ini::parse(&text).unwrap_or_default(), BTreeSet::new(), Line::V3.tested());

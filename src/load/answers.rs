@@ -1,6 +1,6 @@
 //! What commands of `…_CMD` answer. A start asks; whoever looks at a running role is told what was answered then, for
-//! as long as the role lives: it holds the same values, and a command may be a cloud's own program, slow, and counted by
-//! its service. Only when a server denies the login is the command asked anew, seldom.
+//! as long as the role lives: it holds the same values, and a command may be a cloud's own program, slow, and counted
+//! by its service. Only when a server denies the login is the command asked anew, seldom.
 //!
 //! Answers are kept in the folder of the status files, for their owner alone, as the rendered airflow.cfg is: in memory
 //! where that is a tmpfs, and gone with the container or its emptyDir. Without such a folder every look asks.

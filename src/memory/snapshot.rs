@@ -106,8 +106,8 @@ impl Snapshot {
     }
 
     /// The `count` processes that were most probably killed after this look: of those that are not alive any more the
-    /// ones that KILL has ended, then `mains` and tasks whose supervisor lives, then the largest. One that started later than this
-    /// look is known by its supervisor, who has nobody to wait for.
+    /// ones that KILL has ended, then `mains` and tasks whose supervisor lives, then the largest. One that started
+    /// later than this look is known by its supervisor, who has nobody to wait for.
     pub(super) fn victims(&self, proc: &Path, now: &Self, mains: &[Pid], count: usize) -> Vec<Victim> {
         let mut found: Vec<(Fate, bool, Victim)> = Vec::new();
         for (pid, process) in &self.0 {

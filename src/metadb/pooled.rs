@@ -1,5 +1,5 @@
-//! Whether a server hands our session to others as well, as a pooler in transaction mode does: then no lock of a session
-//! holds anybody back.
+//! Whether a server hands our session to others as well, as a pooler in transaction mode does: then no lock of a
+//! session holds anybody back.
 
 use super::Session;
 use crate::exit::Code;

@@ -5,8 +5,8 @@ use super::{Dialect, Session};
 use crate::service::database::Database;
 use crate::service::{Failure, Limit};
 
-/// The machines, other than `own`, on which a scheduler has beaten within the last `seconds`, by the server's clock, and
-/// not before `since`, in seconds since 1970.
+/// The machines, other than `own`, on which a scheduler has beaten within the last `seconds`, by the server's clock,
+/// and not before `since`, in seconds since 1970.
 ///
 /// # Errors
 /// The database cannot be asked.

@@ -86,8 +86,8 @@ impl Endpoints<'_> {
         }
     }
 
-    /// Whether a line break at the end of a URL reaches the driver: SQLAlchemy 1.3, which Airflow had before 2.3, ends at
-    /// one, and later ones end at it in a query (`sqlalchemy/engine/url.py`). A carriage return always does.
+    /// Whether a line break at the end of a URL reaches the driver: SQLAlchemy 1.3, which Airflow had before 2.3, ends
+    /// at one, and later ones end at it in a query (`sqlalchemy/engine/url.py`). A carriage return always does.
     fn breaks(&self, url: &str) -> bool {
         let ends = self.installed.version < Version::new(2, 3, 0) || url.contains('?');
         url.ends_with('\r') || url.ends_with("\r\n") || (url.ends_with('\n') && !ends)
@@ -141,8 +141,9 @@ impl Endpoints<'_> {
         }
     }
 
-    /// Whether Celery takes the value of its result backend. It finds the class by what stands before `://`, or before a
-    /// `+` in it (`by_url` and `BACKEND_ALIASES` in `celery/app/backends.py`), and no database is among them but `db`.
+    /// Whether Celery takes the value of its result backend. It finds the class by what stands before `://`, or before
+    /// a `+` in it (`by_url` and `BACKEND_ALIASES` in `celery/app/backends.py`), and no database is among them but
+    /// `db`.
     pub(super) fn result_backend(&mut self) {
         let told = self.decided.value(self.config, &options::RESULT_BACKEND, self.problems);
         let Some(ConfigValue::Value(url, source)) = told else { return };
@@ -156,8 +157,8 @@ impl Endpoints<'_> {
     }
 
     /// Where tasks find the API server: `[core] execution_api_server_url`, and else below the address of the UI, as
-    /// `get_execution_api_server_url` has it in `airflow/executors/base_executor.py`. None where it cannot be read, which
-    /// is Airflow's to say.
+    /// `get_execution_api_server_url` has it in `airflow/executors/base_executor.py`. None where it cannot be read,
+    /// which is Airflow's to say.
     pub(super) fn api_server(&mut self) -> Option<ApiServer> {
         let mut text = |opt: &Opt| match self.decided.value(self.config, opt, self.problems) {
             Some(ConfigValue::Value(text, _)) => Some(text.expose_secret().trim().to_owned()),

@@ -88,8 +88,8 @@ impl Resolved {
         }
     }
 
-    /// The brokers as they are to be asked: what the configuration says besides holds for every one of the list, whoever
-    /// names it.
+    /// The brokers as they are to be asked: what the configuration says besides holds for every one of the list,
+    /// whoever names it.
     pub fn secured(&self, mut brokers: Vec<Broker>) -> Vec<Broker> {
         for broker in &mut brokers {
             broker.configure(&self.broker_options);

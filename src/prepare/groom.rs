@@ -1,4 +1,5 @@
-//! The sidecar that grooms the log folders: a round every few minutes, at the lowest priority, by one pod for each volume.
+//! The sidecar that grooms the log folders: a round every few minutes, at the lowest priority, by one pod for each
+//! volume.
 
 use crate::env::Vars;
 use crate::exit::Code;

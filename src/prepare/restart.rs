@@ -1,5 +1,5 @@
-//! The sidecar that has a role restarted before its memory is used up (`KUBE_AIRFLOW_RESTART_ABOVE`): PID 1 stops it as in
-//! a rollout, and it starts again in its container. Never two of a deployment at a time: whoever wants it holds an
+//! The sidecar that has a role restarted before its memory is used up (`KUBE_AIRFLOW_RESTART_ABOVE`): PID 1 stops it as
+//! in a rollout, and it starts again in its container. Never two of a deployment at a time: whoever wants it holds an
 //! advisory lock of the database until its role runs again.
 
 use crate::cgroup::Group;

@@ -1,8 +1,9 @@
-//! The sidecar of a role with a heartbeat. Some of Airflow's schedulers do not end after an outage of the database: their
-//! main loop has ended by an exception, and the exit waits for processes that nobody stops. With the `LocalExecutor` these
-//! are the log server in 2.6.3 (`_serve_logs` in `airflow/cli/commands/scheduler_command.py` has no `finally`) and the
-//! executor's own in 3.2.2 (`LocalExecutor.end` in `airflow/executors/local_executor.py`). PID 1 sees a process that lives,
-//! and nothing works any more. The row in the table `job` shows it: the database is back, and the heartbeat is not.
+//! The sidecar of a role with a heartbeat. Some of Airflow's schedulers do not end after an outage of the database:
+//! their main loop has ended by an exception, and the exit waits for processes that nobody stops. With the
+//! `LocalExecutor` these are the log server in 2.6.3 (`_serve_logs` in `airflow/cli/commands/scheduler_command.py` has
+//! no `finally`) and the executor's own in 3.2.2 (`LocalExecutor.end` in `airflow/executors/local_executor.py`). PID 1
+//! sees a process that lives, and nothing works any more. The row in the table `job` shows it: the database is back,
+//! and the heartbeat is not.
 
 use super::known::{Known, Place};
 use super::state::ProbeState;

@@ -81,8 +81,8 @@ impl Kept {
         timeout_at(until, asked).await.ok()?.ok()?
     }
 
-    /// A mailbox of this worker at the first broker of a list, where it may be kept: the one that is open, or a new one.
-    /// Whoever took it brings it back by [`Kept::keep`], or closes it.
+    /// A mailbox of this worker at the first broker of a list, where it may be kept: the one that is open, or a new
+    /// one. Whoever took it brings it back by [`Kept::keep`], or closes it.
     pub(super) async fn mailbox(&self, brokers: &[Broker], node: &str, until: Instant) -> Option<Open<Mailbox>> {
         if !matches!(brokers, [Broker::Amqp(_)]) {
             return None;

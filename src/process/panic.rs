@@ -53,8 +53,8 @@ pub fn contained<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     thread::Builder::new().spawn(run).map(|_| receiver)
 }
 
-/// Becomes another program by `exec`, which only comes back from a failure. What other threads do then is over anyway: a
-/// library that starts a thread at the end of its own is refused by the kernel (`EAGAIN` while `fs->in_exec`, see
+/// Becomes another program by `exec`, which only comes back from a failure. What other threads do then is over anyway:
+/// a library that starts a thread at the end of its own is refused by the kernel (`EAGAIN` while `fs->in_exec`, see
 /// `copy_fs` in kernel/fork.c), panics, and would end what is about to be the role.
 pub fn becoming<T>(exec: impl FnOnce() -> T) -> T {
     BECOMES.set(true);

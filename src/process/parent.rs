@@ -56,8 +56,8 @@ impl Parent {
         matches!(poll(&mut [PollFd::new(gate.as_fd(), PollFlags::POLLIN)], limit), Ok(1..))
     }
 
-    /// Waits until PID 1 lets the role start, and returns what it says: nothing, or the ticket of the lease. `None` when
-    /// PID 1 is gone.
+    /// Waits until PID 1 lets the role start, and returns what it says: nothing, or the ticket of the lease. `None`
+    /// when PID 1 is gone.
     pub fn wait_at_the_gate(&self) -> Option<String> {
         let Some(gate) = &self.gate else { return Some(String::new()) };
         let mut said = Vec::new();

@@ -30,6 +30,7 @@ mod examples;
 mod fullstack;
 mod git;
 mod hold;
+mod lease;
 mod memory;
 mod objects;
 mod probe_matrix;

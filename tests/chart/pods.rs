@@ -173,7 +173,9 @@ pub(crate) fn grace_is_one_number(render: &Render, mistakes: &mut Vec<String>) {
 pub(crate) fn strategies_fit(render: &Render, mistakes: &mut Vec<String>) {
     for pod in render.pods() {
         let (spec, what) = (&pod.owner["spec"], format!("{} {}", text(&pod.owner["kind"]), pod.component));
-        let single = pod.component == "scheduler" && render.line() == "1";
+        // Schedulers of 1.10 take turns, unless the lease is off.
+        let leased = pod.variable("KUBE_AIRFLOW_LEASE") != Some("off");
+        let single = pod.component == "scheduler" && render.line() == "1" && !leased;
         let strategy = match text(&pod.owner["kind"]) {
             "Deployment" if single => json!({ "type": "Recreate" }),
             "Deployment" if pod.component == "pgbouncer" => {

@@ -51,8 +51,13 @@ fn wrong_values_are_refused_by_the_name_of_their_key() {
             "/ingress/path/web",
         ),
         (
-            json!({ "airflow": { "version": "1.10.15" }, "roles": { "scheduler": { "replicas": 2 } } }),
-            "/roles/scheduler/replicas': value must be 1",
+            json!({ "airflow": { "version": "1.10.15" }, "roles": { "scheduler": { "replicas": 4 } } }),
+            "/roles/scheduler/replicas': maximum: got 4, want 3",
+        ),
+        (
+            json!({ "airflow": { "version": "1.10.15", "env": [{ "name": "KUBE_AIRFLOW_LEASE", "value": "off" }] },
+                "roles": { "scheduler": { "replicas": 2 } } }),
+            "roles.scheduler.replicas: without the lease two schedulers of Airflow 1.10 run tasks twice",
         ),
         (
             json!({ "airflow": { "version": "1.10.15" }, "roles": { "triggerer": { "enabled": true } } }),

@@ -1,5 +1,5 @@
-//! The other ways: Redis as the broker, tasks in pods of their own beside those in workers, and DAGs from git; all in one
-//! deployment of Airflow 3, from the chart with these values.
+//! The other ways: Redis as the broker, tasks in pods of their own beside those in workers, and DAGs from git; all in
+//! one deployment of Airflow 3, from the chart with these values.
 
 use crate::cluster::{LONG, until};
 use crate::deployment::{Deployment, deployed};
@@ -118,7 +118,8 @@ fn tasks_run_in_workers_on_redis_and_in_pods_of_their_own_with_dags_from_git() {
     assert_eq!(run_of(&airflow, "first")["bundle_version"], first);
     until(LONG, "the pod goes with its task", || task_pods(&airflow).is_empty());
 
-    // The pod of a task is killed: Airflow tries it again, in another one. A push in between is for runs that come later.
+    // The pod of a task is killed: Airflow tries it again, in another one. A push in between is for runs that come
+    // later.
     start(&airflow, "killed", 60);
     let state = |run: &str| task_of(&airflow, run, "pod")["state"].clone();
     until(LONG, "its task runs in a pod", || state("killed") == "running" && !task_pods(&airflow).is_empty());

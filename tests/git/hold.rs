@@ -1,4 +1,5 @@
-//! `GIT_SYNC_POLICY=hold`: pods agree on one revision through a real Postgres, and runs hold back what would change them.
+//! `GIT_SYNC_POLICY=hold`: pods agree on one revision through a real Postgres, and runs hold back what would change
+//! them.
 
 use super::asleep::Fake;
 use super::common::postgres::{Cluster, server};

@@ -87,8 +87,8 @@ fn a_task_that_the_kernel_kills_is_named_in_the_log_of_the_worker_and_in_its_own
     assert!(!err.contains("hunter2") && !text.contains("hunter2"), "{err}");
 }
 
-/// Holds 184 MiB, and reads and writes files until the container is at its limit: with cgroup v2 the kernel says nothing
-/// before.
+/// Holds 184 MiB, and reads and writes files until the container is at its limit: with cgroup v2 the kernel says
+/// nothing before.
 const HOLD: &str = r"
 import sys, time
 groups = [line.strip().split(':') for line in open('/proc/self/cgroup')]

@@ -266,8 +266,8 @@ fn every_variable_and_every_code_that_needs_no_service_has_a_row() {
     let names: BTreeSet<&str> = all.iter().map(|row| row.name).collect();
     assert_eq!(names.len(), all.len(), "names are unique");
     assert!(all.len() >= 70, "{} rows", all.len());
-    // Any path will do for the log of the end and for the status; one that cannot be written must not stop anything. And
-    // whatever Airflow finds in its own mark of a pod means the same.
+    // Any path will do for the log of the end and for the status; one that cannot be written must not stop anything.
+    // And whatever Airflow finds in its own mark of a pod means the same.
     let any =
         [env::KUBE_AIRFLOW_TERMINATION_LOG.name, env::KUBE_AIRFLOW_RUN.name, env::AIRFLOW_IS_K8S_EXECUTOR_POD.name];
     for variable in env::ALL.iter().filter(|variable| !any.contains(&variable.name)) {

@@ -48,6 +48,7 @@ const ROLE_AND_VERSION: &[(&str, &str)] =
     &[("src/airflow/table/rows.rs", "the table's rows"), ("src/airflow/table/probes.rs", "the table's probes")];
 
 const MAX_LINES: usize = 400;
+const WIDTH: usize = 120;
 
 struct Source {
     /// From the root of the repository.
@@ -186,6 +187,11 @@ fn every_file_begins_with_its_purpose_and_can_be_read_at_once() {
         }
         if !source.text.starts_with("//! ") {
             mistakes.push(format!("{}:1: does not begin with //!", source.path));
+        }
+        // rustfmt sees to all else; a text that is printed may not be broken at will.
+        let comments = source.text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"));
+        for (at, _) in comments.filter(|(_, line)| line.chars().count() > WIDTH) {
+            mistakes.push(format!("{}:{}: the comment is wider than {WIDTH} characters", source.path, at + 1));
         }
     }
     report(&mistakes);

@@ -1,5 +1,5 @@
-//! Who connects where, and who refuses: the clients that Airflow uses against ours, form by form, on real servers. A new
-//! form is a line in `postgres.txt` or `amqp.txt`.
+//! Who connects where, and who refuses: the clients that Airflow uses against ours, form by form, on real servers. A
+//! new form is a line in `postgres.txt` or `amqp.txt`.
 //!
 //! The table of a run is printed: `cargo test --test services differential -- --nocapture`.
 

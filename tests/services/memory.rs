@@ -1,4 +1,5 @@
-//! Roles that hold too much are restarted, one after the other, under the lock of a real Postgres; and logs are groomed.
+//! Roles that hold too much are restarted, one after the other, under the lock of a real Postgres; and logs are
+//! groomed.
 
 use crate::asleep::Fake;
 use crate::cgroup::Cgroup;

@@ -13,7 +13,8 @@ use std::time::Duration;
 pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// One with so many MiB, of the version that this machine has; `None`, and a word about it, where it may not be made.
+    /// One with so many MiB, of the version that this machine has; `None`, and a word about it, where it may not be
+    /// made.
     pub(crate) fn new(mib: u64) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("kai-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));

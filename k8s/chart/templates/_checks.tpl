@@ -10,6 +10,10 @@
 {{- include "kube-airflow.form" (list $top $key $key $value) }}
 {{- end }}
 {{- end }}
+{{- $scheduler := $values.roles.scheduler }}
+{{- if and (eq (include "kube-airflow.line" .) "1") (gt (int $scheduler.replicas) 1) (not (include "kube-airflow.leased" (list . $scheduler))) }}
+{{- fail "roles.scheduler.replicas: without the lease two schedulers of Airflow 1.10 run tasks twice; leave it 1, or remove KUBE_AIRFLOW_LEASE" }}
+{{- end }}
 {{- $git := $values.dags.git }}
 {{- if and $values.dags.git_sync_enabled (not $git.repository) }}
 {{- fail "dags.git_sync_enabled: nothing says from where; name the repository in dags.git.repository" }}

@@ -42,6 +42,13 @@
 {{ toYaml $row }}
 {{- end }}
 
+{{/* Whether schedulers of Airflow 1.10 take turns: they do, unless the lease is switched off. (list top row) */}}
+{{- define "kube-airflow.leased" -}}
+{{- $said := "on" -}}
+{{- range concat ((index . 0).Values.airflow.env | default list) ((index . 1).env | default list) }}{{ if eq .name "KUBE_AIRFLOW_LEASE" }}{{ $said = .value | default "on" }}{{ end }}{{ end -}}
+{{- if not (has (toString $said | lower) (list "off" "false" "no" "0")) }}true{{ end }}
+{{- end }}
+
 {{/* Every object of a role. (list top name) */}}
 {{- define "kube-airflow.role" -}}
 {{- $top := index . 0 }}{{ $row := include "kube-airflow.row" . | fromYaml -}}
@@ -69,7 +76,7 @@ spec:
   updateStrategy:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- else if and (eq $row.name "scheduler") (eq (include "kube-airflow.line" $top) "1") }}
+  {{- else if and (eq $row.name "scheduler") (eq (include "kube-airflow.line" $top) "1") (not (include "kube-airflow.leased" (list $top $row))) }}
   strategy:
     type: Recreate
   {{- else }}

@@ -73,8 +73,8 @@ impl Engine {
 
     /// A look at the repository, and what follows from it.
     pub(super) fn pass_held(&mut self, hold: &mut Hold) -> Result<Done, Failure> {
-        // What the repository has is proposed only if nobody has changed the row since before the look at it: a pod that
-        // looked earlier must not propose what is older.
+        // What the repository has is proposed only if nobody has changed the row since before the look at it: a pod
+        // that looked earlier must not propose what is older.
         let before = hold.row()?;
         if let Some(row) = &before
             && hold.is_guest()?

@@ -31,8 +31,8 @@ pub enum Affected {
 }
 
 impl Place {
-    /// The path in the repository of a file as Airflow names it. Other pods may have the link elsewhere, so its name and
-    /// the folder of the repository count. `None`: it is not known to be of the repository.
+    /// The path in the repository of a file as Airflow names it. Other pods may have the link elsewhere, so its name
+    /// and the folder of the repository count. `None`: it is not known to be of the repository.
     fn path<'a>(&self, file: &'a str) -> Option<&'a str> {
         let own = format!("{}/", self.link.display());
         if let Some(path) = file.strip_prefix(&own) {

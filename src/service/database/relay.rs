@@ -1,10 +1,10 @@
 //! A way for sqlx to a conversation that we have begun.
 //!
-//! sqlx dials and logs in by itself: one address after the other without a limit for each, with Nagle's algorithm on, by
-//! which the handshake of TLS waits twice for a delayed acknowledgement, 40 ms each time, and by other rules than libpq.
-//! It takes no connection of ours, but it takes the name of a Unix socket. So we dial and log in, listen on a socket in
-//! the abstract name space of the kernel, where there is no file, play a server there that asks for no password, and
-//! pass on what sqlx and the server say from then on.
+//! sqlx dials and logs in by itself: one address after the other without a limit for each, with Nagle's algorithm on,
+//! by which the handshake of TLS waits twice for a delayed acknowledgement, 40 ms each time, and by other rules than
+//! libpq. It takes no connection of ours, but it takes the name of a Unix socket. So we dial and log in, listen on a
+//! socket in the abstract name space of the kernel, where there is no file, play a server there that asks for no
+//! password, and pass on what sqlx and the server say from then on.
 
 use super::Postgres;
 use super::login::Ready;

@@ -1,7 +1,7 @@
 //! SCRAM-SHA-256, the login that Postgres asks for: the client's side of RFC 5802 and RFC 7677.
 //!
-//! The work of a login is PBKDF2, some thousand rounds of HMAC with one key. A key that is made ready once costs half of
-//! one that is made ready in each round, and every probe that asks the database logs in.
+//! The work of a login is PBKDF2, some thousand rounds of HMAC with one key. A key that is made ready once costs half
+//! of one that is made ready in each round, and every probe that asks the database logs in.
 
 use super::wire::Trouble;
 use base64::Engine as _;

@@ -1,6 +1,7 @@
 //! The end of an only child. Airflow's schedulers end when the database is away for some seconds; that is no reason to
-//! end the container: the child is prepared again, and the prepare stage waits for what is missing. Some of them hang in
-//! their own exit then, with nobody left who works; a sidecar finds that out, and they are ended and prepared again, too.
+//! end the container: the child is prepared again, and the prepare stage waits for what is missing. Some of them hang
+//! in their own exit then, with nobody left who works; a sidecar finds that out, and they are ended and prepared again,
+//! too.
 
 use super::{Action, Child, ExitReason, Life, LogEvent, Phase, Restart, SWEEP, State, Timer};
 use crate::exit::Code;
@@ -67,8 +68,8 @@ impl State {
         out.push(Action::Arm(Timer::Hung(child), HUNG));
     }
 
-    /// A child that does well is to start anew: it gets as long as in a rollout, and comes back like one that hung. What
-    /// is sent to it on the way is that of a stop, too.
+    /// A child that does well is to start anew: it gets as long as in a rollout, and comes back like one that hung.
+    /// What is sent to it on the way is that of a stop, too.
     pub(super) fn renew(&mut self, child: Child, out: &mut Vec<Action>) {
         let comes_back = self.restart != Restart::Never && self.phase == Phase::Serving;
         let slot = &mut self.children[child];

@@ -118,7 +118,8 @@ assert not old, old
         )
     }
 
-    /// Starts a nap of `seconds`, which no other process of this machine has as its argument, tells the worker to stop in the middle of it, and returns how long that took and the exit code.
+    /// Starts a nap of `seconds`, which no other process of this machine has as its argument, tells the worker to stop
+    /// in the middle of it, and returns how long that took and the exit code.
     fn stop_during_nap(&self, stack: &mut Stack, run: &str, seconds: &str) -> (Duration, Option<i32>) {
         self.known(stack, "nap");
         let conf = format!("{{\"seconds\": {seconds}}}");
@@ -159,8 +160,8 @@ assert not old, old
         let begin = Instant::now();
         let failed = stack.stop(Signal::SIGTERM);
         let took = begin.elapsed();
-        // uvicorn raises the signal again when it has ended all (the api-server of 3.0), and a scheduler that hangs in its
-        // own exit hears TERM again when Python has no handler for it any more.
+        // uvicorn raises the signal again when it has ended all (the api-server of 3.0), and a scheduler that hangs in
+        // its own exit hears TERM again when Python has no handler for it any more.
         let by_term = |status: &ExitStatus| status.code() == Some(143);
         let slow: Vec<_> =
             self.line.roles.iter().filter(|role| stack.init(role).said().contains("KILL is near")).collect();
@@ -204,8 +205,8 @@ assert not old, old
         environment
     }
 
-    /// Postgres is away for 45 s: nobody from outside helps, and the scheduler is at work afterwards, whether it stayed,
-    /// ended, or hangs in its own exit.
+    /// Postgres is away for 45 s: nobody from outside helps, and the scheduler is at work afterwards, whether it
+    /// stayed, ended, or hangs in its own exit.
     pub(super) fn outage(&self, stack: &mut Stack) -> String {
         let web = self.line.roles[0];
         let works = |role: &&&str| match **role {

@@ -117,8 +117,9 @@ fn uri(broker: &Amqp) -> AMQPUri {
     }
 }
 
-/// TLS as `[celery] ssl_*` asks for it: only the named authorities are trusted, the system's when none is named. py-amqp
-/// does not ask whether the certificate is for the host (`SSLTransport._wrap_socket_sni`, without `server_hostname`).
+/// TLS as `[celery] ssl_*` asks for it: only the named authorities are trusted, the system's when none is named.
+/// py-amqp does not ask whether the certificate is for the host (`SSLTransport._wrap_socket_sni`, without
+/// `server_hostname`).
 fn connector(name: &str, settings: &Tls) -> Result<RustlsConnector, Failure> {
     let lasting = |what: String| Failure::lasting(Code::Tls, format!("{name}: {what}"));
     let roots = match &settings.ca {

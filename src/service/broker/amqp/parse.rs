@@ -82,8 +82,8 @@ pub(in crate::service::broker) fn address_parts(address: &str) -> Result<(&str, 
     Ok((host, after.strip_prefix(':').ok_or(Error::Brackets)?))
 }
 
-/// TLS by the scheme, or by `ssl` with any value. What else kombu's `Connection` takes from a query changes nothing here;
-/// what it does not take, it refuses, and so py-amqp does with every `ssl_…` (`SSLTransport._wrap_socket_sni`).
+/// TLS by the scheme, or by `ssl` with any value. What else kombu's `Connection` takes from a query changes nothing
+/// here; what it does not take, it refuses, and so py-amqp does with every `ssl_…` (`SSLTransport._wrap_socket_sni`).
 fn tls(secure: bool, query: &str, told: impl Fn(&str) -> String) -> Result<Option<Tls>, Error> {
     let mut asked = secure;
     for (name, value) in percent::decode_query(query) {

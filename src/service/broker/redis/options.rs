@@ -48,7 +48,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Sets one of them, by its key there, as Airflow and kombu read it. What they could not read either is left to them.
+    /// Sets one of them, by its key there, as Airflow and kombu read it. What they could not read either is left to
+    /// them.
     pub fn set(&mut self, key: &str, text: &str) {
         match key {
             "global_keyprefix" => text.clone_into(&mut self.key_prefix),
