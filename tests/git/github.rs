@@ -104,8 +104,13 @@ fn as_nobody(setup: &Setup) -> (bool, String) {
     let nobody = Some(nix::unistd::Uid::from_raw(65534));
     nix::unistd::chown(setup.folder(), nobody, None).unwrap();
     let inner = setup.command();
+    // The checkout may be in a folder that is its owner's alone.
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("kube-airflow-init");
+    fs::copy(inner.get_program(), &program).unwrap();
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(inner.get_program()).args(inner.get_args());
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(inner.get_args());
     command.arg("--one-time").env_clear();
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = command.output().unwrap();
