@@ -204,6 +204,12 @@ impl Guard<'_> {
             match next {
                 Next::Look => sleep(POLL).await,
                 Next::Evict => self.evict(&mut ledger, standby, &look).await?,
+                Next::End => {
+                    if let Some(holder) = &look.holder {
+                        ledger.terminate(holder).await?;
+                    }
+                    sleep(POLL).await;
+                }
                 Next::Take => {
                     if !ledger.take().await? {
                         continue;

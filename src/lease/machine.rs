@@ -63,6 +63,8 @@ pub enum Next {
     Take,
     /// Put a silent holder out: its row is made void, then its session is ended.
     Evict,
+    /// End its session alone: somebody has put it out, and a session takes a moment to end.
+    End,
 }
 
 /// Somebody who stands by.
@@ -81,7 +83,12 @@ impl Standby {
         let Look { row, holder } = look;
         if let Some(holder) = holder {
             self.free = None;
-            return if holder.silent >= EVICT { Next::Evict } else { Next::Look };
+            return match holder.silent >= EVICT {
+                false => Next::Look,
+                // Whoever made the row void knows whether the role is gone; with another row nobody would.
+                true if row.token.is_empty() => Next::End,
+                true => Next::Evict,
+            };
         }
         if self.is_over(row, now) {
             return Next::Take;

@@ -100,6 +100,9 @@ fn a_holder_that_is_silent_for_too_long_is_put_out_and_then_nobody_waits() {
     assert_eq!(standby.looked(&look(EVICT), Duration::ZERO), Next::Evict);
     let void = Row { epoch: 4, ..Row::default() };
     standby.evicted(&void, true);
+    // Its session takes a moment to end.
+    let ending = Look { row: void.clone(), holder: holder(EVICT.mul_f64(1.01)) };
+    assert_eq!(standby.looked(&ending, Duration::ZERO), Next::End);
     assert_eq!(standby.looked(&Look { row: void.clone(), holder: None }, Duration::ZERO), Next::Take);
     assert_eq!(standby.took(&void, Duration::ZERO), Duration::ZERO);
     // It had said something after all.

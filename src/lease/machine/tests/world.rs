@@ -310,6 +310,10 @@ impl World {
                 match if rude { Next::Take } else { next } {
                     Next::Look => self.next(who, POLL, Ask::Look),
                     Next::Take => self.next(who, Duration::ZERO, Ask::Take),
+                    Next::End => {
+                        self.machines[who].evicts = None;
+                        self.next(who, Duration::ZERO, Ask::Terminate(look.holder.unwrap()));
+                    }
                     Next::Evict => {
                         let stamp = look.row.stamp();
                         self.machines[who].evicts = Some(look);
@@ -323,8 +327,10 @@ impl World {
                 self.next(who, Duration::ZERO, Ask::Terminate(holder));
             }
             (Some(Ask::Terminate(_)), Said::Yes(silent)) => {
-                let row = self.machines[who].row.clone();
-                self.machines[who].standby.evicted(&row, silent);
+                if self.machines[who].evicts.is_some() {
+                    let row = self.machines[who].row.clone();
+                    self.machines[who].standby.evicted(&row, silent);
+                }
                 self.next(who, Duration::ZERO, Ask::Look);
             }
             (Some(Ask::Take), Said::Yes(true)) => {
