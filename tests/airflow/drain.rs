@@ -2,7 +2,7 @@
 
 use crate::celery::{self, Celery};
 use crate::stack::line::{Line, THREE, TWO};
-use crate::stack::{Stack, api::Api, poll, process};
+use crate::stack::{Stack, poll, process};
 use nix::sys::signal::{Signal, kill};
 
 /// The state of the only task of a run.
@@ -50,16 +50,8 @@ fn finishes_its_task_takes_no_other_and_leaves_nothing_running(line: &Line) {
     for role in line.roles.iter().filter(|role| !["flower", "triggerer"].contains(role)) {
         stack.start(role);
     }
-    let web = Api::new(celery.web);
-    poll("the UI answers", || {
-        stack.all_running();
-        web.json(line.ready, None)
-    });
-    poll("the DAG is known", || {
-        stack.all_running();
-        let dags = celery.query(&format!("SELECT dag_id FROM {} WHERE dag_id = 'nap'", line.known));
-        if dags.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
-    });
+    celery.answers(&mut stack, line);
+    celery.knows(&mut stack, line, "nap");
 
     // Concurrency is one: the second run has to wait in the queue.
     trigger(&stack, line, "first", 61);

@@ -37,16 +37,8 @@ fn runs_a_dag_and_stops_clean(line: &Line) {
     for role in line.roles {
         stack.start_with_least(role, line.version());
     }
-    let web = Api::new(celery.web);
-    poll("the UI answers", || {
-        stack.all_running();
-        web.json(line.ready, None)
-    });
-    poll("the example DAG is known", || {
-        stack.all_running();
-        let dags = query(&format!("SELECT dag_id FROM {} WHERE dag_id = 'three_tasks'", line.known));
-        if dags.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
-    });
+    celery.answers(&mut stack, line);
+    celery.knows(&mut stack, line, "three_tasks");
     let flower = Api::new(celery.flower);
     poll("flower answers", || {
         stack.all_running();

@@ -89,10 +89,7 @@ fn schedulers_that_are_killed_run_each_task_once(line: &Line) {
     epoch("1");
     let second = start(&mut stack);
     stack.start("worker");
-    poll("the DAG is known", || {
-        let dags = celery.query(&format!("SELECT dag_id FROM {} WHERE dag_id = 'hundred'", line.known));
-        if dags.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
-    });
+    celery.knows(&mut stack, line, "hundred");
     stack.run("trigger", &line.trigger("hundred", "once"));
 
     said(&mut stack, 10);

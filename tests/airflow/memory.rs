@@ -4,7 +4,7 @@ use crate::celery::{self, Celery};
 use crate::cgroup::Cgroup;
 use crate::client::{get, sample};
 use crate::stack::line::{Line, THREE, TWO};
-use crate::stack::{Stack, api::Api, free_ports, poll};
+use crate::stack::{Stack, free_ports, poll};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 
@@ -44,16 +44,8 @@ fn is_named_in_both_logs_counted_and_tried_again(line: &Line) {
         stack.start(role);
     }
     stack.start_in("worker", &group.procs(), &[("KUBE_AIRFLOW_HTTP", &format!("127.0.0.1:{port}"))]);
-    let web = Api::new(celery.web);
-    poll("the UI answers", || {
-        stack.all_running();
-        web.json(line.ready, None)
-    });
-    poll("the DAG is known", || {
-        stack.all_running();
-        let dags = celery.query(&format!("SELECT dag_id FROM {} WHERE dag_id = 'eats'", line.known));
-        if dags.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
-    });
+    celery.answers(&mut stack, line);
+    celery.knows(&mut stack, line, "eats");
     stack.run("trigger", &line.trigger("eats", "first"));
     let told = "out of memory: the kernel killed the task eats.much (run first, try 1) (process ";
     poll("the task is named", || {

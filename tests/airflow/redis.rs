@@ -4,7 +4,7 @@ use crate::celery;
 use crate::common::eventually;
 use crate::common::redis::Node;
 use crate::stack::line::{Line, THREE, TWO};
-use crate::stack::{Stack, api::Api, poll};
+use crate::stack::{Stack, poll};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -38,16 +38,8 @@ fn a_failover_fails_no_run_and_restarts_no_role(line: &Line) {
     for role in line.roles.iter().filter(|role| **role != "triggerer") {
         stack.start(role);
     }
-    let web = Api::new(celery.web);
-    poll("the UI answers", || {
-        stack.all_running();
-        web.json(line.ready, None)
-    });
-    poll("the DAG is known", || {
-        stack.all_running();
-        let dags = celery.query(&format!("SELECT dag_id FROM {} WHERE dag_id = 'nap'", line.known));
-        if dags.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
-    });
+    celery.answers(&mut stack, line);
+    celery.knows(&mut stack, line, "nap");
     let ready = |stack: &Stack, role: &str| {
         let output = stack.command(role, &["probe", "readiness"]).output().unwrap();
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }

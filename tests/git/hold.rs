@@ -185,6 +185,24 @@ fn nothing_is_published_while_a_scheduler_has_airflows_lock() {
     eventually("the lock is free", || pods.sql(free) == "true");
 }
 
+#[test]
+fn one_pod_at_a_time_waits_for_airflows_lock_so_that_the_others_can_follow() {
+    let mut pods = Pods::new();
+    for role in ["scheduler"; 3] {
+        pods.start(role, &[]);
+    }
+    let holder = Holder::new(server(), pods.database.name.raw());
+    let new = pods.origin.write("b.py", "# airflow dag b2");
+    eventually("a pod gave up", || pods.logs().contains("Airflow's schedulers do not give their lock away"));
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND objsubid = 1 AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let seen: Vec<String> = (0..200).map(|_| pods.sql(waiting)).collect();
+    assert!(seen.iter().all(|count| count == "0" || count == "1"), "{seen:?}");
+    assert!(seen.iter().any(|count| count == "1"), "nobody waited");
+    drop(holder);
+    pods.all_show(&new);
+}
+
 /// A session that has Airflow's lock.
 struct Holder {
     psql: Child,

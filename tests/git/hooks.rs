@@ -179,14 +179,20 @@ fn the_port_is_503_before_the_first_success_and_200_after() {
     drop(sync);
 }
 
-#[test]
-fn a_webhook_with_the_right_signature_is_a_look_now() {
-    let origin = Origin::new();
+/// One that looks when it is told by a signed message, at this port.
+fn told_by_messages(origin: &Origin) -> (Setup, u16) {
     let port = free_port();
     let setup = Setup::new(&origin.url()).with("period", "1000s").with("http-bind", &format!("127.0.0.1:{port}"));
     let secret = setup.folder().join("secret");
     fs::write(&secret, "the secret\n").unwrap();
     let setup = setup.with("hook-secret-file", secret.to_str().unwrap());
+    (setup, port)
+}
+
+#[test]
+fn a_webhook_with_the_right_signature_is_a_look_now() {
+    let origin = Origin::new();
+    let (setup, port) = told_by_messages(&origin);
     let sync = setup.start();
     setup.follows(&sync, &origin.head());
     let next = origin.commit("pushed");
@@ -216,11 +222,7 @@ fn a_webhook_with_the_right_signature_is_a_look_now() {
 #[test]
 fn bodies_of_webhooks_are_not_kept_and_without_a_signature_not_even_read() {
     let origin = Origin::new();
-    let port = free_port();
-    let setup = Setup::new(&origin.url()).with("period", "1000s").with("http-bind", &format!("127.0.0.1:{port}"));
-    let secret = setup.folder().join("secret");
-    fs::write(&secret, "the secret\n").unwrap();
-    let setup = setup.with("hook-secret-file", secret.to_str().unwrap());
+    let (setup, port) = told_by_messages(&origin);
     let sync = setup.start();
     setup.follows(&sync, &origin.head());
     let head = |signature: &str| {

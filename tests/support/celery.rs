@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use crate::common::{self, NASTY, postgres, rabbitmq};
+use crate::stack::api::Api;
 use crate::stack::line::Line;
+use crate::stack::{Stack, poll};
 use kube_airflow_init::service::broker::Amqp;
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
@@ -65,6 +67,25 @@ pub(crate) fn deployment(line: &Line, airflow: &Path, folder: &Path, dags: &str)
 }
 
 impl Celery {
+    /// Waits for the UI.
+    pub(crate) fn answers(&self, stack: &mut Stack, line: &Line) -> Api {
+        let web = Api::new(self.web);
+        poll("the UI answers", || {
+            stack.all_running();
+            web.json(line.ready, None)
+        });
+        web
+    }
+
+    /// Waits until Airflow knows a DAG, and may be told to run it.
+    pub(crate) fn knows(&self, stack: &mut Stack, line: &Line, dag: &str) {
+        poll(&format!("{dag} is known"), || {
+            stack.all_running();
+            let dags = self.query(&format!("SELECT dag_id FROM {} WHERE dag_id = '{dag}'", line.known));
+            if dags.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
+        });
+    }
+
     /// One value from the metadata database.
     pub(crate) fn query(&self, sql: &str) -> String {
         postgres::server().sql(&self.database, sql)

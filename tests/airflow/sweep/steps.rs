@@ -4,7 +4,7 @@ use super::Release;
 use crate::celery;
 use crate::common::{NASTY, postgres};
 use crate::outage;
-use crate::stack::{Stack, api::Api, line, poll, process};
+use crate::stack::{Stack, line, poll, process};
 use nix::sys::signal::{Signal, kill};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -64,11 +64,7 @@ assert not old, old
         for role in self.line.roles {
             stack.start(role);
         }
-        let web = Api::new(self.celery.web);
-        poll("the UI answers", || {
-            stack.all_running();
-            web.json(self.line.ready, None)
-        });
+        self.celery.answers(stack, &self.line);
         for role in self.line.roles {
             poll(&format!("{role} is ready"), || {
                 stack.all_running();
@@ -87,21 +83,13 @@ assert not old, old
         "ok".to_owned()
     }
 
-    fn known(&self, stack: &mut Stack, dag: &str) {
-        poll(&format!("{dag} is known"), || {
-            stack.all_running();
-            let sql = format!("SELECT dag_id FROM {} WHERE dag_id = '{dag}'", self.line.known);
-            if self.celery.query(&sql).is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
-        });
-    }
-
     pub(super) fn run(&self, stack: &mut Stack) -> String {
         self.run_of_three(stack, "first");
         "ok".to_owned()
     }
 
     fn run_of_three(&self, stack: &mut Stack, run: &str) {
-        self.known(stack, "three_tasks");
+        self.celery.knows(stack, &self.line, "three_tasks");
         stack.run("trigger", &self.line.trigger("three_tasks", run));
         poll("the run has ended", || {
             stack.all_running();
@@ -121,7 +109,7 @@ assert not old, old
     /// Starts a nap of `seconds`, which no other process of this machine has as its argument, tells the worker to stop
     /// in the middle of it, and returns how long that took and the exit code.
     fn stop_during_nap(&self, stack: &mut Stack, run: &str, seconds: &str) -> (Duration, Option<i32>) {
-        self.known(stack, "nap");
+        self.celery.knows(stack, &self.line, "nap");
         let conf = format!("{{\"seconds\": {seconds}}}");
         let mut words = self.line.trigger("nap", run);
         words.extend(["--conf", &conf]);
@@ -180,11 +168,7 @@ assert not old, old
         let named =
             [("_AIRFLOW_WWW_USER_USERNAME", "ops"), ("_AIRFLOW_WWW_USER_PASSWORD_FILE", password.to_str().unwrap())];
         stack.start_with(web, &named);
-        let mut api = Api::new(self.celery.web);
-        poll("the UI answers", || {
-            stack.all_running();
-            api.json(self.line.ready, None)
-        });
+        let mut api = self.celery.answers(stack, &self.line);
         if self.fab {
             assert!(line::is_password_of(&self.airflow, NASTY, &self.celery.query("SELECT password FROM ab_user")));
         } else {
