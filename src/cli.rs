@@ -29,10 +29,9 @@ pub struct Cli {
 }
 
 const LONG: &str = "\
-Prepares the container (airflow.cfg from the environment, waits for Postgres and RabbitMQ, brings the schema to the \
-installed Airflow's revision), starts the role named by its argument, forwards signals, reaps orphans and ends with \
-the \
-role's exit code.
+Prepares the container (airflow.cfg from the environment, waits for the database and the broker, brings the schema to \
+the installed Airflow's revision), starts the role named by its argument, forwards signals, reaps orphans and ends \
+with the role's exit code.
 
 Anything that is neither a role nor a verb goes to `airflow`; `bash …` and `python …` run as commands.";
 

@@ -125,8 +125,8 @@ variables! {
     KUBE_AIRFLOW_WAIT_TIMEOUT = "KUBE_AIRFLOW_WAIT_TIMEOUT", Ours, Text, "5m",
         "How long to wait for the database and the broker, for example `90s` or `10m`.";
     KUBE_AIRFLOW_MISSING_DATABASE = "KUBE_AIRFLOW_MISSING_DATABASE", Ours, Text, "wait",
-        "What a wait makes of a server without the database or the virtual host: `wait`, somebody is about to create it; \
-        or `fail` at once.";
+        "What a wait makes of a server without the database or the virtual host: `wait`, somebody is about to create \
+        it; or `fail` at once.";
     KUBE_AIRFLOW_MIGRATE = "KUBE_AIRFLOW_MIGRATE", Ours, Text, "auto",
         "`auto`: one process migrates, the others wait; `wait`: only wait until somebody did; `off`: do not look.";
     KUBE_AIRFLOW_MIGRATE_TIMEOUT = "KUBE_AIRFLOW_MIGRATE_TIMEOUT", Ours, Text, "20m",
@@ -210,13 +210,13 @@ variables! {
     KUBE_AIRFLOW_LOG_LEVEL = "KUBE_AIRFLOW_LOG_LEVEL", Ours, Text, "info",
         "`error`, `warn`, `info` or `debug`.";
     KUBE_AIRFLOW_RESTART_ABOVE = "KUBE_AIRFLOW_RESTART_ABOVE", Ours, Text, "never",
-        "Part of the memory limit, for example `85%`, above which a role is stopped as in a rollout and started again in \
-         its container; never two of a deployment at a time.";
+        "Part of the memory limit, for example `85%`, above which a role is stopped as in a rollout and started again \
+         in its container; never two of a deployment at a time.";
     KUBE_AIRFLOW_LOGS_KEEP = "KUBE_AIRFLOW_LOGS_KEEP", Ours, Text, "for ever",
         "How long a log file of Airflow stays after it was written last, for example `15d`; then it is removed.";
     KUBE_AIRFLOW_LOGS_MAX = "KUBE_AIRFLOW_LOGS_MAX", Ours, Text, "no limit",
-        "How much the log folders of Airflow may take: `6Gi`, or a part of their volume such as `75%`; the oldest files \
-         are removed.";
+        "How much the log folders of Airflow may take: `6Gi`, or a part of their volume such as `75%`; the oldest \
+         files are removed.";
     KUBE_AIRFLOW_TERMINATION_LOG = "KUBE_AIRFLOW_TERMINATION_LOG", Ours, Text, "/dev/termination-log",
         "File that gets the last log line, and what kept a role from being started, if it is there: the kubelet \
          shows it as the container's last words.";

@@ -40,8 +40,8 @@ fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::ReadOnlyFilesystem => "; point AIRFLOW_CONFIG (or --output) at a writable place such as an emptyDir",
         ErrorKind::PermissionDenied => {
-            "; make it writable for the user of the container or its group 0, or point AIRFLOW_CONFIG (or --output) at a \
-             writable place such as an emptyDir"
+            "; make it writable for the user of the container or its group 0, or point AIRFLOW_CONFIG (or --output) at \
+             a writable place such as an emptyDir"
         }
         ErrorKind::NotFound | ErrorKind::NotADirectory => "; make the folder, or name another one",
         ErrorKind::IsADirectory => "; name a file in it",

@@ -119,8 +119,8 @@ metrics! {
         "The most memory that the container ever used.", "as memory_used_bytes; with cgroup v2 from Linux 5.19 on";
     MEMORY = "memory_bytes", Gauge, ["kind"],
         "What that memory is: anon of processes; file, the page cache, shared memory included; shared; kernel, slab \
-         included; slab; slab_reclaimable; swap. The kernel takes file but for shared, and slab_reclaimable, back before \
-         it kills.", "as memory_used_bytes; slab with cgroup v2 alone";
+         included; slab; slab_reclaimable; swap. The kernel takes file but for shared, and slab_reclaimable, back \
+         before it kills.", "as memory_used_bytes; slab with cgroup v2 alone";
     MEMORY_PRESSURE = "memory_pressure_seconds_total", Counter, ["processes"],
         "Time in which some, or all (full), processes of the container waited for memory.",
         "as memory_used_bytes, with cgroup v2 and a kernel with PSI";

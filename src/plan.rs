@@ -226,8 +226,8 @@ fn twice(resolved: &Resolved, settings: &Settings) -> Option<String> {
     let seconds = told.unwrap_or(*facts::VISIBILITY.at(resolved.installed.version));
     let grace = settings.grace.filter(|grace| grace.as_secs_f64() > seconds)?.as_secs();
     Some(format!(
-        "[celery_broker_transport_options] visibility_timeout, {seconds} s, is shorter than the grace period of {grace} s: a \
-         task that takes longer is given to another worker while this one drains, and runs twice"
+        "[celery_broker_transport_options] visibility_timeout, {seconds} s, is shorter than the grace period of \
+         {grace} s: a task that takes longer is given to another worker while this one drains, and runs twice"
     ))
 }
 

@@ -139,8 +139,8 @@ fn exit_codes() -> String {
     line!(
         out,
         "| 128+n | killed by signal n, or stopped by it before the role ran | 137 without a word of ours: the \
-         kernel killed all of the container, for want of memory most often; with the words \"not by us\": somebody sent \
-         KILL |"
+         kernel killed all of the container, for want of memory most often; with the words \"not by us\": somebody \
+         sent KILL |"
     );
     out
 }
@@ -232,18 +232,18 @@ fn roles() -> String {
     line!(out, "\n`api-server` is another name for `webserver`.\n");
     line!(
         out,
-        "`task` is known by what an executor that makes pods writes into them: `airflow tasks run …`, `airflow run …` before \
-         Airflow 2, `python -m {TASK_MODULE} …` from 3 on, and any command where `AIRFLOW_IS_K8S_EXECUTOR_POD` is set. \
-         It waits for what its row names and does nothing for others: no migration, no users, no objects. Its arguments, \
-         in which Airflow 3 has a token, are in no log line, no plan, no status file and no termination message. An \
-         executor of 1.10 writes `command` in place of `args`, which starts Airflow past the entrypoint: with a link named \
-         `airflow` to this program, in a folder that comes first in `PATH`, such a pod is one of these as well. Whoever else \
-         calls that link gets Airflow.\n"
+        "`task` is known by what an executor that makes pods writes into them: `airflow tasks run …`, `airflow run …` \
+         before Airflow 2, `python -m {TASK_MODULE} …` from 3 on, and any command where `AIRFLOW_IS_K8S_EXECUTOR_POD` \
+         is set. It waits for what its row names and does nothing for others: no migration, no users, no objects. Its \
+         arguments, in which Airflow 3 has a token, are in no log line, no plan, no status file and no termination \
+         message. An executor of 1.10 writes `command` in place of `args`, which starts Airflow past the entrypoint: \
+         with a link named `airflow` to this program, in a folder that comes first in `PATH`, such a pod is one of \
+         these as well. Whoever else calls that link gets Airflow.\n"
     );
     line!(
         out,
-        "On Airflow 2 `dag-processor` wants `AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR=True` on **every** pod: without it the \
-         role would end at once, and a scheduler that was not told goes on parsing the DAG files itself.\n"
+        "On Airflow 2 `dag-processor` wants `AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR=True` on **every** pod: \
+         without it the role would end at once, and a scheduler that was not told goes on parsing the DAG files itself.\n"
     );
     line!(out, "## What each row means\n");
     line!(

@@ -106,8 +106,8 @@ pub(super) fn memory(limit: Option<Memory>, at_once: Option<u64>) -> Finding {
         let wanted = needed / MIB;
         let fix = match at_once {
             Some(_) => format!(
-                "by experience that takes {wanted} MiB or more, and the kernel kills what goes over the limit: raise it, \
-                 or lower `[celery] worker_concurrency`, with the LocalExecutor `[core] parallelism`"
+                "by experience that takes {wanted} MiB or more, and the kernel kills what goes over the limit: raise \
+                 it, or lower `[celery] worker_concurrency`, with the LocalExecutor `[core] parallelism`"
             ),
             None => format!("Airflow takes {wanted} MiB or more before it does anything: raise it"),
         };

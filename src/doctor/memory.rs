@@ -32,8 +32,8 @@ pub(super) fn held(usage: &Usage) -> Finding {
                 "{is}; the kernel can take back no more than {} MiB of it, and kills a process next",
                 mib(given_back)
             ),
-            "raise the limit, or run fewer tasks at once; if anon grows from day to day with the same work, it is a leak, \
-             and the largest processes in the log say whose",
+            "raise the limit, or run fewer tasks at once; if anon grows from day to day with the same work, it is a \
+             leak, and the largest processes in the log say whose",
         );
     }
     if share(usage.used) >= NEAR {

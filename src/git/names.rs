@@ -64,8 +64,8 @@ options! {
     "subpath", ["KUBE_AIRFLOW_GIT_SUBPATH"], Form::Text, "none",
         "In a role: the folder of the repository with the DAGs. Ours.";
     "policy", ["GIT_SYNC_POLICY"], Form::Text, "immediate",
-        "In a role of Airflow 1.10 or 2: `immediate`, or `hold` for one commit in all pods, and none while runs that it \
-         would change are unfinished. Ours.";
+        "In a role of Airflow 1.10 or 2: `immediate`, or `hold` for one commit in all pods, and none while runs that \
+         it would change are unfinished. Ours.";
     "max-hold", ["GIT_SYNC_MAX_HOLD"], Form::Duration, "1h", "How long a commit is held at most; 0: without a limit. Ours.";
     "dest", ["GIT_SYNC_DEST"], Form::Text, "see --link", "The older name of --link.";
     "period", ["GITSYNC_PERIOD", "GIT_SYNC_PERIOD"], Form::Duration, "10s",

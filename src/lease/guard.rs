@@ -231,8 +231,8 @@ impl Guard<'_> {
             Some(_) => info!("standing by: {host} has the lease, epoch {epoch}"),
             None if host.is_empty() => info!("standing by: nobody has the lease"),
             None => info!(
-                "standing by: {host} had the lease, epoch {epoch}, and did not give it back; it gets {:.1} s to come back \
-                 or to end",
+                "standing by: {host} had the lease, epoch {epoch}, and did not give it back; it gets {:.1} s to come \
+                 back or to end",
                 WAIT.as_secs_f64()
             ),
         }
@@ -277,8 +277,8 @@ impl Guard<'_> {
         while !ledger.barrier(&own).await? {
             if !std::mem::replace(&mut said, true) {
                 warn!(
-                    "{}: sessions of an earlier scheduler do not end; nothing is started before they are gone. Where they \
-                     belong to another database user, end them by hand",
+                    "{}: sessions of an earlier scheduler do not end; nothing is started before they are gone. Where \
+                     they belong to another database user, end them by hand",
                     ledger.name()
                 );
             }

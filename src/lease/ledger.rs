@@ -63,9 +63,9 @@ impl Ledger {
         if make {
             session.extend(Instant::now() + reply * 5);
             let sql = format!(
-                "CREATE TABLE IF NOT EXISTS {TABLE} (single boolean PRIMARY KEY DEFAULT true CHECK (single), epoch integer \
-                 NOT NULL, token text NOT NULL, taken integer NOT NULL, released boolean NOT NULL, barred integer NOT NULL, \
-                 hostname text NOT NULL, since timestamptz NOT NULL DEFAULT clock_timestamp())"
+                "CREATE TABLE IF NOT EXISTS {TABLE} (single boolean PRIMARY KEY DEFAULT true CHECK (single), epoch \
+                 integer NOT NULL, token text NOT NULL, taken integer NOT NULL, released boolean NOT NULL, barred \
+                 integer NOT NULL, hostname text NOT NULL, since timestamptz NOT NULL DEFAULT clock_timestamp())"
             );
             match session.rows(&sql, "the lease").await {
                 // `IF NOT EXISTS` does not cover two that do it at the same time.
@@ -73,8 +73,8 @@ impl Ledger {
                 _ => {}
             }
             let sql = format!(
-                "INSERT INTO {TABLE} (epoch, token, taken, released, barred, hostname) VALUES (0, '', 0, true, 0, '') ON \
-                 CONFLICT (single) DO NOTHING"
+                "INSERT INTO {TABLE} (epoch, token, taken, released, barred, hostname) VALUES (0, '', 0, true, 0, '') \
+                 ON CONFLICT (single) DO NOTHING"
             );
             session.rows(&sql, "the lease").await?;
         }
@@ -116,8 +116,8 @@ impl Ledger {
     /// What is true of the rows of `pg_locks` that are locks of ours.
     fn ours(&self) -> String {
         format!(
-            "l.locktype = 'advisory' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND \
-             l.classid = {} AND l.objsubid = 2",
+            "l.locktype = 'advisory' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND l.classid = {} AND l.objsubid = 2",
             self.space
         )
     }
@@ -126,9 +126,9 @@ impl Ledger {
     pub(super) async fn look(&mut self) -> Result<Look, Refusal> {
         let sql = format!(
             "SELECT {ROW}, h.pid::text, h.silent::text, h.changed FROM {} LEFT JOIN LATERAL (SELECT l.pid, \
-             (extract(epoch FROM clock_timestamp() - a.state_change) * 1000)::bigint AS silent, a.state_change::text AS \
-             changed FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE {} AND l.objid = 0 AND l.granted \
-             LIMIT 1) h ON true",
+             (extract(epoch FROM clock_timestamp() - a.state_change) * 1000)::bigint AS silent, a.state_change::text \
+             AS changed FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE {} AND l.objid = 0 AND \
+             l.granted LIMIT 1) h ON true",
             self.table,
             self.ours()
         );
@@ -194,8 +194,8 @@ impl Ledger {
     /// Ends all sessions of earlier epochs, and waits until the last one is gone. `false`: some are left for now.
     pub(super) async fn barrier(&mut self, own: &Row) -> Result<bool, Refusal> {
         let sql = format!(
-            "SELECT pg_terminate_backend(l.pid)::text FROM pg_locks l WHERE {} AND l.objid::bigint BETWEEN 1 AND {} AND \
-             l.pid <> pg_backend_pid()",
+            "SELECT pg_terminate_backend(l.pid)::text FROM pg_locks l WHERE {} AND l.objid::bigint BETWEEN 1 AND {} \
+             AND l.pid <> pg_backend_pid()",
             self.ours(),
             own.epoch.saturating_sub(1)
         );

@@ -36,8 +36,8 @@ impl Whom {
         match self {
             Self::Role(_) => "raise the limit of the container; if it grows from day to day, see docs/memory.md",
             Self::Task(_) => {
-                "raise the limit of the container, run fewer tasks at once in it (`[celery] worker_concurrency`, with the \
-                 LocalExecutor `[core] parallelism`), or let the task hold less at once"
+                "raise the limit of the container, run fewer tasks at once in it (`[celery] worker_concurrency`, with \
+                 the LocalExecutor `[core] parallelism`), or let the task hold less at once"
             }
             Self::Other => "raise the limit of the container, or see which of the processes named here is too large",
         }

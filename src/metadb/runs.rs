@@ -35,10 +35,10 @@ pub(crate) async fn unfinished(session: &mut Session, names: Names) -> Result<Ve
     let sql = format!(
         "SELECT r.dag_id, coalesce(d.fileloc, ''), count(*)::text FROM dag_run r JOIN dag d ON d.dag_id = r.dag_id \
          WHERE r.state IN ('queued', 'running') \
-         AND EXISTS (SELECT 1 FROM task_instance t WHERE {own} AND t.state IS NOT NULL AND t.state NOT IN ('scheduled', \
-         'removed')) \
-         AND (NOT d.is_paused OR EXISTS (SELECT 1 FROM task_instance t WHERE {own} AND t.state IN ('queued', 'running', \
-         'restarting', 'shutdown', 'deferred', 'up_for_reschedule'))) \
+         AND EXISTS (SELECT 1 FROM task_instance t WHERE {own} AND t.state IS NOT NULL AND t.state NOT IN \
+         ('scheduled', 'removed')) \
+         AND (NOT d.is_paused OR EXISTS (SELECT 1 FROM task_instance t WHERE {own} AND t.state IN ('queued', \
+         'running', 'restarting', 'shutdown', 'deferred', 'up_for_reschedule'))) \
          GROUP BY 1, 2 ORDER BY 1"
     );
     let rows = without_tables(session.rows(&sql, "the runs that have not ended").await)?;

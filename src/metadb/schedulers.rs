@@ -19,8 +19,8 @@ pub async fn elsewhere(
 ) -> Result<Vec<String>, Failure> {
     let sql = |dialect: Dialect| {
         format!(
-            "SELECT DISTINCT hostname FROM job WHERE job_type = 'SchedulerJob' AND state = 'running' AND hostname NOT IN \
-             ({}) AND latest_heartbeat > clock_timestamp() - interval '{seconds} s' AND {} LIMIT 5",
+            "SELECT DISTINCT hostname FROM job WHERE job_type = 'SchedulerJob' AND state = 'running' AND hostname NOT \
+             IN ({}) AND latest_heartbeat > clock_timestamp() - interval '{seconds} s' AND {} LIMIT 5",
             Dialect::literals(own),
             dialect.is_since("latest_heartbeat", since),
         )

@@ -128,8 +128,8 @@ impl Lock {
     pub(super) async fn owner(&mut self) -> Owner {
         let Self::Server(session, key) = self else { return Owner::Ours };
         let sql = format!(
-            "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() AND \
-             classid = {SPACE} AND objid = {key} AND objsubid = 2"
+            "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() \
+             AND classid = {SPACE} AND objid = {key} AND objsubid = 2"
         );
         match ask(session, &sql).await {
             Ok(count) if count == "0" => Owner::NotOurs,

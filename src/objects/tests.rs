@@ -115,8 +115,8 @@ pool: {}
         [
             "o.yaml:5: connections.a.port is not a whole number from 1 to 65535; correct it",
             "o.yaml:4: connections.a.prot is not known; did you mean `port`?",
-            "o.yaml:6: connections.b.password stands in the file, where everybody can read it; put it into a Secret and \
-             name its file in `password_file`, or its variable in `password_env`",
+            "o.yaml:6: connections.b.password stands in the file, where everybody can read it; put it into a Secret \
+             and name its file in `password_file`, or its variable in `password_env`",
             "o.yaml:7: connections.c d is not a name that Airflow takes; use 1 to 250 letters, digits and _#!()-.:/\\",
             "o.yaml:9: variables.d has no value; add one of value, value_file, value_env and json",
             "o.yaml:10: variables.e is not a mapping; write keys below it: value, value_file, value_env, json, description",

@@ -217,8 +217,8 @@ fn configure(plan: &Plan) -> Result<(), Code> {
     let logs = &resolved.folders.logs;
     if let (Goal::Role { role, .. }, Err(error)) = (&plan.goal, files::may_write(logs)) {
         warn!(
-            "the log folder {} cannot be written by this user ({}), and {role} ends when it wants to: give the volume to \
-             this user (`fsGroup`), or name another folder in `[logging] base_log_folder`, in 1.10 `[core]`",
+            "the log folder {} cannot be written by this user ({}), and {role} ends when it wants to: give the volume \
+             to this user (`fsGroup`), or name another folder in `[logging] base_log_folder`, in 1.10 `[core]`",
             logs.display(),
             reason(&error)
         );

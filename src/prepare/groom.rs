@@ -37,8 +37,8 @@ pub(super) fn run(resolved: &Resolved, rules: &Rules, vars: &dyn Vars) -> Code {
         let free = roots.iter().filter_map(|root| groom::free(root)).fold(1.0, f64::min);
         if free < FULL && told.is_none_or(|at| at.elapsed() >= QUIET) {
             warn!(
-                "the volume of the logs has {:.0} % left, and tasks fail when it is full: lower KUBE_AIRFLOW_LOGS_MAX or \
-                 KUBE_AIRFLOW_LOGS_KEEP, or make it larger",
+                "the volume of the logs has {:.0} % left, and tasks fail when it is full: lower KUBE_AIRFLOW_LOGS_MAX \
+                 or KUBE_AIRFLOW_LOGS_KEEP, or make it larger",
                 free * 100.0
             );
             told = Some(Instant::now());
@@ -79,8 +79,8 @@ fn round(roots: &[PathBuf], rules: &Rules) -> Option<Done> {
         if done.by_age + done.by_size + done.rest > 0 {
             let open = if done.open > 0 { format!("; {} that are open stay", done.open) } else { String::new() };
             info!(
-                "removed log files in {}: {} that were too old and {} to make room, {} MiB together, and {} empty folders \
-                 and dead links; {} MiB are left{open}",
+                "removed log files in {}: {} that were too old and {} to make room, {} MiB together, and {} empty \
+                 folders and dead links; {} MiB are left{open}",
                 root.display(),
                 done.by_age,
                 done.by_size,

@@ -45,8 +45,8 @@ pub(super) async fn hold(resolved: &Resolved, environment: &mut Environment, par
     let (database, _) = services::endpoints(resolved, environment)?;
     let Some(database) = database.filter(Database::is_server) else {
         error!(
-            "KUBE_AIRFLOW_LEASE: a lease needs Postgres, and the database is another one: name a Postgres server, or set \
-             it to `off`"
+            "KUBE_AIRFLOW_LEASE: a lease needs Postgres, and the database is another one: name a Postgres server, or \
+             set it to `off`"
         );
         return Err(Code::Settings);
     };
@@ -58,8 +58,8 @@ pub(super) async fn hold(resolved: &Resolved, environment: &mut Environment, par
                 return Err(Code::Internal);
             };
             info!(
-                "{} is behind a pooler in transaction mode, where no session can carry the lease: this scheduler speaks to \
-                 {} itself",
+                "{} is behind a pooler in transaction mode, where no session can carry the lease: this scheduler \
+                 speaks to {} itself",
                 database.name(),
                 direct.name()
             );
@@ -67,8 +67,8 @@ pub(super) async fn hold(resolved: &Resolved, environment: &mut Environment, par
         }
         Ok((_, true)) => {
             error!(
-                "KUBE_AIRFLOW_LEASE: {} is behind a pooler in transaction mode, where no session can carry a lease: name \
-                 the server itself in KUBE_AIRFLOW_DATABASE_DIRECT, use a pooler in session mode, or set \
+                "KUBE_AIRFLOW_LEASE: {} is behind a pooler in transaction mode, where no session can carry a lease: \
+                 name the server itself in KUBE_AIRFLOW_DATABASE_DIRECT, use a pooler in session mode, or set \
                  KUBE_AIRFLOW_LEASE=off and run one scheduler",
                 direct.name()
             );
@@ -77,8 +77,8 @@ pub(super) async fn hold(resolved: &Resolved, environment: &mut Environment, par
         Err(refusal) => {
             let failure = refusal.words().unwrap_or_else(|| refusal.failure.reason.clone());
             error!(
-                "KUBE_AIRFLOW_LEASE: the lease's table cannot be used: {failure}; let the database user make a table in \
-                 the schema of Airflow, or set KUBE_AIRFLOW_LEASE=off and run one scheduler"
+                "KUBE_AIRFLOW_LEASE: the lease's table cannot be used: {failure}; let the database user make a table \
+                 in the schema of Airflow, or set KUBE_AIRFLOW_LEASE=off and run one scheduler"
             );
             return Err(refusal.failure.code);
         }
@@ -125,8 +125,8 @@ impl Strangers {
                 let found = runtime.block_on(schedulers::elsewhere(&database, &known, YOUNG, since, ATTEMPT));
                 for name in found.unwrap_or_default() {
                     warn!(
-                        "a scheduler on {} beats without the lease, which is held here: tasks may run twice; stop it, or \
-                         give it KUBE_AIRFLOW_LEASE=on",
+                        "a scheduler on {} beats without the lease, which is held here: tasks may run twice; stop it, \
+                         or give it KUBE_AIRFLOW_LEASE=on",
                         shown(&name)
                     );
                     known.push(name);

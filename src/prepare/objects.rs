@@ -90,8 +90,8 @@ fn fernet(order: &Order<'_>, environment: &Environment) -> Result<SecretString, 
     let kept = name.and_then(|name| environment.get(std::ffi::OsStr::new(&name)));
     kept.and_then(|key| key.to_str()).map(SecretString::from).ok_or_else(|| {
         error!(
-            "KUBE_AIRFLOW_OBJECTS wants to know the Fernet key, and only Airflow's secrets backend does: set FERNET_KEY_FILE, \
-             or leave connections and variables to that backend"
+            "KUBE_AIRFLOW_OBJECTS wants to know the Fernet key, and only Airflow's secrets backend does: set \
+             FERNET_KEY_FILE, or leave connections and variables to that backend"
         );
         Code::Settings
     })

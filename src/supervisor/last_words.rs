@@ -71,15 +71,16 @@ fn next(outcome: &Outcome) -> Option<String> {
     let own_log = "its own lines in the log, right before ours, say why (kubectl logs --previous)";
     Some(match outcome.reason {
         ExitReason::Ended(_, Exit::Killed(SIGKILL)) if outcome.out_of_memory => {
-            "raise the memory limit, or see docs/memory.md for what grows; the line `out of memory:` in the log names the \
-             largest processes"
+            "raise the memory limit, or see docs/memory.md for what grows; the line `out of memory:` in the log names \
+             the largest processes"
                 .to_owned()
         }
         ExitReason::Ended(_, Exit::Killed(SIGKILL)) if outcome.killed => {
             "give it more time, with KUBE_AIRFLOW_GRACE and a terminationGracePeriodSeconds a little above".to_owned()
         }
         ExitReason::Ended(_, Exit::Killed(SIGKILL)) => {
-            "find out who sends KILL: the node when its memory is used up (kubectl describe node), a person, a task".to_owned()
+            "find out who sends KILL: the node when its memory is used up (kubectl describe node), a person, a task"
+                .to_owned()
         }
         ExitReason::Ended(_, Exit::Killed(_)) if outcome.stop.is_none() => {
             format!("it crashed, or somebody ended it; {own_log}")

@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn only_the_named_class_tells_the_table() {
-        let source = "class A(Base):\n    version_table_name = 'a'\n\nclass AB(\n    Base,\n):\n    \"\"\"Doc.\"\"\"\n\n    \
-                      version_table_name: str = \"ab\"\n\nversion_table_name = 'outside'\nclass C:\n    pass\n";
+        let source = "class A(Base):\n    version_table_name = 'a'\n\nclass AB(\n    Base,\n):\n    \
+                      \"\"\"Doc.\"\"\"\n\n    version_table_name: str = \"ab\"\n\nversion_table_name = 'outside'\nclass C:\n    pass\n";
         assert_eq!(version_table(source, "A").unwrap(), "a");
         assert_eq!(version_table(source, "AB").unwrap(), "ab");
         assert_eq!(version_table(source, "C"), None);
@@ -168,9 +168,9 @@ mod tests {
         let file = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
         file(
             "fab.py",
-            "class Base(Other[User]):\n    def get_db_manager() -> str | None:\n        return None\n\nclass Fab(Base):\n    \
-             def other(self):\n        return 'no'\n\n    @staticmethod\n    def get_db_manager() -> str | None:\n        \
-             # Why.\n        return \"fab.models.Manager\"\n",
+            "class Base(Other[User]):\n    def get_db_manager() -> str | None:\n        return None\n\nclass \
+             Fab(Base):\n    def other(self):\n        return 'no'\n\n    @staticmethod\n    def get_db_manager() -> \
+             str | None:\n        # Why.\n        return \"fab.models.Manager\"\n",
         );
         file(
             "mine.py",

@@ -262,8 +262,8 @@ fn say(old: &str, new: &str, why: &Why, meanwhile: Option<String>) {
     }
     if let Some(running) = meanwhile {
         warn!(
-            "while {new} was published, {running} began; this Airflow has no lock to keep them out, so their first tasks \
-             may have run {old}"
+            "while {new} was published, {running} began; this Airflow has no lock to keep them out, so their first \
+             tasks may have run {old}"
         );
     }
 }

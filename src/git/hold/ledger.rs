@@ -85,9 +85,9 @@ impl Ledger {
     async fn make(&mut self) -> Result<(), Failure> {
         for table in [
             format!(
-                "{TABLE} (source text PRIMARY KEY, seq bigint NOT NULL, revision text NOT NULL, published_at timestamptz \
-                 NOT NULL, checked_at timestamptz, swapped_at timestamptz, candidate text, candidate_since timestamptz, \
-                 held_since timestamptz)"
+                "{TABLE} (source text PRIMARY KEY, seq bigint NOT NULL, revision text NOT NULL, published_at \
+                 timestamptz NOT NULL, checked_at timestamptz, swapped_at timestamptz, candidate text, candidate_since \
+                 timestamptz, held_since timestamptz)"
             ),
             format!(
                 "{PODS} (source text NOT NULL, pod text NOT NULL, has text NOT NULL, shows text NOT NULL, alive_until \
@@ -109,8 +109,8 @@ impl Ledger {
     /// As [`Self::row`], and so below.
     pub async fn begin(&mut self, revision: &str) -> Result<bool, Failure> {
         let sql = format!(
-            "INSERT INTO {TABLE} (source, seq, revision, published_at) VALUES ({}, 1, {}, clock_timestamp()) ON CONFLICT \
-             (source) DO NOTHING RETURNING seq::text",
+            "INSERT INTO {TABLE} (source, seq, revision, published_at) VALUES ({}, 1, {}, clock_timestamp()) ON \
+             CONFLICT (source) DO NOTHING RETURNING seq::text",
             self.source,
             Dialect::literal(revision)
         );
@@ -134,8 +134,8 @@ impl Ledger {
     /// Publishes the proposed revision; `checked`: when it was looked at what runs, as the database has it.
     pub async fn publish(&mut self, seq: u64, revision: &str, checked: &str) -> Result<bool, Failure> {
         let set = format!(
-            "revision = {}, published_at = clock_timestamp(), checked_at = {}::timestamptz, swapped_at = NULL, candidate = \
-             NULL, candidate_since = NULL, held_since = NULL",
+            "revision = {}, published_at = clock_timestamp(), checked_at = {}::timestamptz, swapped_at = NULL, \
+             candidate = NULL, candidate_since = NULL, held_since = NULL",
             Dialect::literal(revision),
             Dialect::literal(checked)
         );
@@ -176,8 +176,8 @@ impl Ledger {
     /// The other pods that live.
     pub async fn others(&mut self, name: &str) -> Result<Vec<Pod>, Failure> {
         let sql = format!(
-            "SELECT pod, has, shows FROM {PODS} WHERE source = {} AND pod <> {} AND alive_until > clock_timestamp() ORDER \
-             BY pod",
+            "SELECT pod, has, shows FROM {PODS} WHERE source = {} AND pod <> {} AND alive_until > clock_timestamp() \
+             ORDER BY pod",
             self.source,
             Dialect::literal(name)
         );
