@@ -168,26 +168,14 @@ impl<'a> Reader<'a> {
 
     /// A host name or address: no scheme, no port, no user.
     pub fn host(&mut self, variable: &Variable) -> Option<String> {
-        let text = self.text(variable)?;
-        let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);
-        let address = inside.split('%').next().unwrap_or_default().parse::<Ipv6Addr>();
-        let wrong = if address.is_ok() {
-            return Some(inside.to_owned());
-        } else if text.contains("://") {
-            "is a URL"
-        } else if text.contains('@') {
-            "holds an `@`"
-        } else if text.contains('/') {
-            "holds a `/`"
-        } else if has_port(&text) {
-            "holds a port"
-        } else if text.contains(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '.' | '_'))) {
-            "holds a character that no host name has"
-        } else {
-            return Some(text);
-        };
-        self.problem(variable, wrong, "write one host name or address alone; the port has a variable of its own");
-        None
+        match host_name(&self.text(variable)?) {
+            Ok(host) => Some(host),
+            Err(wrong) => {
+                let fix = "write one host name or address alone; the port has a variable of its own";
+                self.problem(variable, wrong, fix);
+                None
+            }
+        }
     }
 
     /// A host, or the folder of a Unix socket.
@@ -334,6 +322,27 @@ pub fn secret_file(variable: &str, path: &str) -> Result<SecretString, Problem> 
         Err(error) => (format!("names {path}, which cannot be read: {}", reason(&error)), CHECK),
     };
     Err(Problem::new(variable, wrong, fix))
+}
+
+/// One host name or address, without the brackets of an IPv6 address; else what is wrong with it, which tells no part.
+pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
+    let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = inside.split('%').next().unwrap_or_default().parse::<Ipv6Addr>();
+    if address.is_ok() {
+        Ok(inside.to_owned())
+    } else if text.contains("://") {
+        Err("is a URL")
+    } else if text.contains('@') {
+        Err("holds an `@`")
+    } else if text.contains('/') {
+        Err("holds a `/`")
+    } else if has_port(text) {
+        Err("holds a port")
+    } else if text.is_empty() || text.contains(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '.' | '_'))) {
+        Err("holds a character that no host name has")
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 fn has_port(text: &str) -> bool {

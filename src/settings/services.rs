@@ -1,6 +1,6 @@
 //! The database and the broker of our own variables.
 
-use super::reader::Reader;
+use super::reader::{Reader, host_name};
 use crate::env::{self, Variable};
 use crate::service::broker::redis::Place;
 use crate::service::broker::{Amqp, Broker, Redis, Tls};
@@ -88,15 +88,11 @@ pub(super) fn direct(r: &mut Reader<'_>) -> Option<(String, u16)> {
     let variable = &env::KUBE_AIRFLOW_DATABASE_DIRECT;
     let text = r.text(variable)?;
     let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    match parts {
-        Some((host, port)) if port > 0 && !host.is_empty() && !host.contains("://") => {
-            Some((host.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
-        }
-        _ => {
-            r.problem(variable, "is not host:port", "write it like `postgres-0.postgres:5432`");
-            None
-        }
+    let known = parts.filter(|(_, port)| *port > 0).and_then(|(host, port)| Some((host_name(host).ok()?, port)));
+    if known.is_none() {
+        r.problem(variable, "is not host:port", "write it like `postgres-0.postgres:5432`");
     }
+    known
 }
 
 pub(super) fn broker(r: &mut Reader<'_>) -> Service<Broker> {
