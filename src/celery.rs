@@ -7,6 +7,7 @@ use crate::service::broker::{self, Broker};
 use crate::service::{Failure, Limit};
 use serde_json::Value;
 use std::fmt::Write as _;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What a queue holds.
@@ -19,7 +20,14 @@ pub struct Depth {
 }
 
 /// A conversation with one worker. To be ended with [`Mailbox::close`].
-pub struct Mailbox(Kind);
+pub struct Mailbox {
+    kind: Kind,
+    /// The queues that the worker has named as its own, and when.
+    named: Option<(Instant, Vec<String>)>,
+}
+
+/// How long a worker's word on its queues holds, in a mailbox that is kept.
+const NAMED: Duration = Duration::from_secs(55);
 
 enum Kind {
     Amqp(Box<amqp::Mailbox>),
@@ -45,7 +53,7 @@ impl Mailbox {
                 Broker::Other(_) => Err(broker.not_looked_at()),
             };
             match opened {
-                Ok(mailbox) => return Ok(Some(Self(mailbox))),
+                Ok(kind) => return Ok(Some(Self { kind, named: None })),
                 Err(failure) if broker.ends_the_list(&failure) => return Err(told.unwrap_or(failure)),
                 Err(failure) => failure.tell(&mut told),
             }
@@ -58,8 +66,8 @@ impl Mailbox {
     ///
     /// # Errors
     /// The broker cannot be asked.
-    pub async fn is_connected(&self) -> Result<bool, Failure> {
-        match &self.0 {
+    pub async fn is_connected(&mut self) -> Result<bool, Failure> {
+        match &mut self.kind {
             Kind::Amqp(mailbox) => mailbox.is_connected().await,
             Kind::Redis(mailbox) => Ok(mailbox.is_connected()),
         }
@@ -67,7 +75,7 @@ impl Mailbox {
 
     /// Whether the last question was heard by no worker at all, which only a Redis tells.
     pub fn nobody_heard(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Amqp(_) => false,
             Kind::Redis(mailbox) => !mailbox.is_connected(),
         }
@@ -78,7 +86,7 @@ impl Mailbox {
     /// # Errors
     /// The broker cannot be asked.
     pub async fn depth(&mut self, queue: &str) -> Result<Option<Depth>, Failure> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Amqp(mailbox) => mailbox.depth(queue).await,
             Kind::Redis(mailbox) => mailbox.depth(queue).await.map(Some),
         }
@@ -93,33 +101,45 @@ impl Mailbox {
         methods: [&str; N],
         until: Instant,
     ) -> Result<[Option<Value>; N], Failure> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Amqp(mailbox) => mailbox.ask(methods, until).await,
             Kind::Redis(mailbox) => mailbox.ask(methods, until).await,
         }
     }
 
-    /// Another limit, for a mailbox that is kept; only one of a RabbitMQ is, because a Redis leaves all answers in one
-    /// list, and its connections cost next to nothing.
+    /// The queues of the worker, if it has named them a moment ago.
+    pub fn named(&self) -> Option<&[String]> {
+        self.named.as_ref().filter(|(at, _)| at.elapsed() < NAMED).map(|(_, queues)| queues.as_slice())
+    }
+
+    /// Takes down the queues that the worker names: its answer to `active_queues`.
+    pub fn name(&mut self, queues: &Value) {
+        let queues = queues.as_array().into_iter().flatten().filter_map(|queue| queue["name"].as_str());
+        self.named = Some((Instant::now(), queues.map(ToOwned::to_owned).collect()));
+    }
+
+    /// Another limit, for a mailbox that is kept.
     pub fn extend(&mut self, until: Instant) {
-        if let Kind::Amqp(mailbox) = &mut self.0 {
-            mailbox.extend(until);
+        match &mut self.kind {
+            Kind::Amqp(mailbox) => mailbox.extend(until),
+            Kind::Redis(mailbox) => mailbox.extend(until),
         }
     }
 
     /// Whether the broker still serves a mailbox that is kept.
-    pub async fn is_served(&self) -> bool {
-        match &self.0 {
+    pub async fn is_served(&mut self) -> bool {
+        match &mut self.kind {
             Kind::Amqp(mailbox) => mailbox.is_served().await,
-            Kind::Redis(_) => false,
+            Kind::Redis(mailbox) => mailbox.is_served().await,
         }
     }
 
     /// Says goodbye.
     pub async fn close(self) {
-        match self.0 {
+        match self.kind {
             Kind::Amqp(mailbox) => mailbox.close().await,
-            Kind::Redis(mailbox) => mailbox.close().await,
+            // Its end is that of the connection, and the list for answers is gone.
+            Kind::Redis(_) => {}
         }
     }
 }

@@ -147,7 +147,8 @@ fn sidecars(role: Role, vars: &dyn Vars) -> Vec<Sidecar> {
         (table::may_be_single(role) && !off, lease),
         (git::role::is_wanted(vars) && table::has_dags(role), git),
         // What the variable says is the sidecar's business, and a mistake the settings'.
-        (told(&env::KUBE_AIRFLOW_HTTP), http),
+        // Who probes ask keeps its connections, also where no port is served.
+        (told(&env::KUBE_AIRFLOW_HTTP) || table::keeps(role), http),
         (table::drains(role), row("drain", When::WhileStopping)),
         (table::beats(role), heartbeat),
         (true, memory),

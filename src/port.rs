@@ -1,5 +1,5 @@
-//! The optional HTTP port: probes and metrics of this container, served by a process that PID 1 starts for it and
-//! starts again when it ends. Nothing depends on it.
+//! Who keeps connections for the probes of this container, and serves them and metrics over HTTP where that is asked
+//! for: a process that PID 1 starts, and starts again when it ends. Nothing depends on it.
 
 mod checks;
 mod scrape;
@@ -59,7 +59,7 @@ struct Port {
 
 /// Serves until the process that started us ends us or is gone.
 pub fn main(vars: &dyn Vars, parent: &Parent) -> u8 {
-    let Ok(Some(listen)) = http::read(vars) else {
+    let Ok(listen) = http::read(vars) else {
         // The prepare stage says what is wrong, and with its end ours comes.
         loop {
             std::thread::park();
@@ -69,13 +69,18 @@ pub fn main(vars: &dyn Vars, parent: &Parent) -> u8 {
         return Code::Os.number();
     };
     runtime.block_on(async {
-        let listener = bind(listen).await;
-        info!("probes and metrics are served on {listen}");
-        parent.tell(&Message::Ready);
-        let port = Port { checks: Checks::start(vars.all()), hook: role::hook(vars) };
-        if let Some(listener) = by_port::listen(vars) {
-            tokio::spawn(probes(listener, port.checks.clone()));
+        let checks = Checks::start(vars.all());
+        let listener = match listen {
+            Some(listen) => Some((listen, bind(listen).await)),
+            None => None,
+        };
+        if let Some(socket) = by_port::listen(vars) {
+            tokio::spawn(probes(socket, checks.clone()));
         }
+        parent.tell(&Message::Ready);
+        let Some((listen, listener)) = listener else { return std::future::pending().await };
+        info!("probes and metrics are served on {listen}");
+        let port = Port { checks, hook: role::hook(vars) };
         serve(&listener, &Arc::new(port)).await;
     });
     Code::Success.number()

@@ -95,7 +95,7 @@ fn main() {
         println!("idle: {:?}", idle.cpu);
         let url = url(&place);
         let ours =
-            |name, role, port, redis| one_of_ours(name, Shape { role, port, redis }, (count, time), &place, &servers);
+            |name, role, kept, redis| one_of_ours(name, Shape { role, kept, redis }, (count, time), &place, &servers);
         let theirs = |name, words: [&str; 2]| {
             let helper = Helper::start(&python, &words, count, Some(CHART));
             let used = servers.watch(time);
@@ -103,15 +103,15 @@ fn main() {
             Part { name, used, walls: Vec::new(), memory: 0.0 }
         };
         let mut parts = vec![
-            ours("schedulers", "scheduler", false, false),
-            ours("schedulers with the port", "scheduler", true, false),
+            ours("schedulers", "scheduler", true, false),
+            ours("schedulers, nothing kept", "scheduler", false, false),
             theirs("schedulers, chart", ["jobs", &url]),
-            ours("workers", "worker", false, false),
-            ours("workers with the port", "worker", true, false),
+            ours("workers", "worker", true, false),
+            ours("workers, nothing kept", "worker", false, false),
             theirs("workers, chart", ["pings", &broker]),
         ];
         if has_redis {
-            parts.push(ours("workers on Redis", "worker", false, true));
+            parts.push(ours("workers on Redis", "worker", true, true));
             parts.push(theirs("workers on Redis, chart", ["pings", &redis]));
         }
         for part in &mut parts {
@@ -214,7 +214,7 @@ fn outage(servers: &Servers, place: &Place, count: usize) -> Return {
         let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
     }
     let begun = Instant::now();
-    let shape = Shape { role: "scheduler", port: false, redis: false };
+    let shape = Shape { role: "scheduler", kept: true, redis: false };
     let pods = shape.begin(count, place);
     while begun.elapsed() < OUTAGE {
         pause();

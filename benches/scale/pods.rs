@@ -1,7 +1,7 @@
 //! Pods: each a real init with a role that sleeps, and real probes at the periods of the manifests.
 
 use crate::asleep::{Fake, answer};
-use crate::common::{NASTY, free_port, pause};
+use crate::common::NASTY;
 use kube_airflow_init::service::broker::Amqp;
 use kube_airflow_init::service::database::Postgres;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +23,8 @@ pub(crate) struct Place {
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) role: &'static str,
-    /// Whether the HTTP port is served.
-    pub(crate) port: bool,
+    /// Whether somebody keeps connections for probes, as by default.
+    pub(crate) kept: bool,
     /// Whether the broker is a Redis.
     pub(crate) redis: bool,
 }
@@ -34,6 +34,9 @@ pub(crate) const PREFIX: &str = "pod-";
 impl Shape {
     fn pod(self, number: usize, place: &Place) -> Fake {
         let mut fake = Fake::new("3.3.2");
+        if self.kept {
+            fake.kept();
+        }
         fake.database(&place.database, NASTY);
         fake.set("POSTGRES_EXTRAS", "?sslmode=disable");
         fake.set("EXECUTOR", "Celery");
@@ -47,9 +50,6 @@ impl Shape {
             fake.set("RABBITMQ_PORT", &place.rabbitmq.port.to_string());
             fake.set("RABBITMQ_CREDS", &format!("{}:{NASTY}", place.rabbitmq.user));
             fake.set("RABBITMQ_VHOST", place.rabbitmq.vhost.raw());
-        }
-        if self.port {
-            fake.set("KUBE_AIRFLOW_HTTP", &format!("127.0.0.1:{}", free_port()));
         }
         fake
     }
@@ -69,15 +69,13 @@ impl Shape {
     }
 }
 
-/// Waits until every pod runs, and, where it serves a port, answers probes by it.
+/// Waits until every pod runs, and, where somebody is to keep connections, does so.
 pub(crate) fn until_running(pods: &[Fake], shape: Shape) {
     for pod in pods {
         pod.until("running");
     }
-    let begun = Instant::now();
-    while shape.port && pods.iter().any(|pod| !pod.path("run/probe.sock").exists()) {
-        assert!(begun.elapsed() < Duration::from_mins(2), "a port is not served");
-        pause();
+    for pod in pods.iter().filter(|_| shape.kept) {
+        pod.until_kept();
     }
 }
 

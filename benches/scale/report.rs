@@ -43,8 +43,8 @@ fn text(parts: &[Part], back: &Return, count: usize, time: Duration) -> String {
          every {LIVENESS} s and readiness every\n{READINESS} s, as in [probes.md](probes.md); beside them what the commands of the \
          official chart say to the servers every\n{CHART} s, by the same libraries. What the servers use without pods is taken \
          off. The figures are for a thousand pods, by\nthe slope that was measured; those of schedulers include the sidecar that \
-         watches the heartbeat. *With the port* means\n`KUBE_AIRFLOW_HTTP`, as in the chart with `metrics.enabled`: its process \
-         keeps one connection to each server and answers\n`probe` as well. TLS sessions are not resumed: a probe is a process of \
+         watches the heartbeat. *Nothing kept* is what\na probe costs that asks by itself, as one does that finds nobody to ask. \
+         TLS sessions are not resumed: a probe is a process of \
          its own, and rustls keeps sessions in memory only;\na connection that is kept needs none.\n\n\
          | a thousand | CPU of Postgres | CPU of RabbitMQ | CPU of Redis | new connections a second: Postgres | RabbitMQ | Redis | p99 of a \
          probe |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
@@ -63,14 +63,17 @@ fn text(parts: &[Part], back: &Return, count: usize, time: Duration) -> String {
         }
         writeln!(out, " {p99} |").unwrap();
     }
-    let kept = parts[1].memory / pods;
+    let kept = parts[0].memory / pods;
     writeln!(
         out,
         "\nA connection that is kept costs Postgres {kept:.1} MiB of memory (PSS). p99 is that of a machine which runs pods, \
-         probes and\nservers on two cores.\n\n## Against the chart\n\n| | ours, with the port | chart | |\n| --- | --- | --- | --- |"
+         probes and\nservers on two cores.\n\n## Against the chart\n\n| | ours | chart | |\n| --- | --- | --- | --- |"
     )
     .unwrap();
-    for (what, ours, theirs, server) in [("schedulers", 1, 2, 0), ("workers", 4, 5, 1)] {
+    for (what, ours, theirs, server) in [("schedulers", 0, 2, 0), ("workers", 3, 5, 1), ("workers", 6, 7, 2)] {
+        if theirs >= parts.len() {
+            continue;
+        }
         for (unit, of) in [("cores", 0), ("new connections a second", 1)] {
             let of = |part: &Part| [part.used.cpu, part.used.opened][of][server].max(0.0) / pods * 1000.0;
             let [ours, theirs] = [of(&parts[ours]), of(&parts[theirs])];

@@ -205,6 +205,12 @@ pub fn beats(role: Role) -> bool {
     role == Role::Standalone || PROBES.iter().any(beats)
 }
 
+/// Whether probes of a role ask a server about it each time, so that somebody keeps a connection for them.
+pub fn keeps(role: Role) -> bool {
+    let asks = |row: &Probe| matches!(row.liveness, Ask::Heartbeat { .. } | Ask::Ping);
+    PROBES.iter().any(|row| row.role == role && asks(row))
+}
+
 /// Whether a role is one piece of work: its end is the container's, whatever it ended with, and its arguments are
 /// nobody's business, for an executor writes a token into them.
 pub fn is_one_task(role: Role) -> bool {

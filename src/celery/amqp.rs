@@ -29,6 +29,8 @@ pub(super) struct Mailbox {
     connection: Connection,
     channel: Channel,
     replies: Consumer,
+    /// For looks at queues, until a refusal closes it.
+    looks: Option<Channel>,
     /// Routing key of the answers.
     address: String,
     node: String,
@@ -49,7 +51,7 @@ impl Mailbox {
             Ok(Ok((channel, replies))) => {
                 let until = limit.rest(until);
                 let (broker, node) = (broker.clone(), node.to_owned());
-                Ok(Self { broker, connection, channel, replies, address, node, direct: true, until })
+                Ok(Self { broker, connection, channel, replies, looks: None, address, node, direct: true, until })
             }
             Ok(Err(error)) => {
                 goodbye(&connection).await;
@@ -63,8 +65,9 @@ impl Mailbox {
     ///
     /// # Errors
     /// The broker cannot be asked.
-    pub(super) async fn is_connected(&self) -> Result<bool, Failure> {
-        Ok(self.depth(&self.queue()).await?.is_some_and(|depth| depth.consumers > Some(0)))
+    pub(super) async fn is_connected(&mut self) -> Result<bool, Failure> {
+        let queue = self.queue();
+        Ok(self.depth(&queue).await?.is_some_and(|depth| depth.consumers > Some(0)))
     }
 
     /// Another limit, for a mailbox that is kept.
@@ -90,8 +93,8 @@ impl Mailbox {
     ///
     /// # Errors
     /// The broker cannot be asked.
-    pub(super) async fn depth(&self, queue: &str) -> Result<Option<Depth>, Failure> {
-        depth(&self.connection, &self.broker, queue, self.until).await
+    pub(super) async fn depth(&mut self, queue: &str) -> Result<Option<Depth>, Failure> {
+        depth(&self.connection, &mut self.looks, &self.broker, queue, self.until).await
     }
 
     /// Sends `methods` at once and returns what the worker answered to each, `None` where it did not in time.
@@ -200,10 +203,9 @@ pub(super) async fn depths(
 ) -> Result<Vec<(String, Depth)>, Failure> {
     let (connection, until) = amqp::connect(broker, limit, left).await?;
     let until = limit.rest(until);
-    let mut found = Vec::new();
-    let mut failed = None;
+    let (mut found, mut looks, mut failed) = (Vec::new(), None, None);
     for queue in queues {
-        match depth(&connection, broker, queue, until).await {
+        match depth(&connection, &mut looks, broker, queue, until).await {
             Ok(depth) => found.extend(depth.map(|depth| (queue.clone(), depth))),
             Err(failure) => {
                 failed = Some(failure);
@@ -215,15 +217,24 @@ pub(super) async fn depths(
     failed.map_or(Ok(found), Err)
 }
 
-async fn depth(connection: &Connection, broker: &Amqp, queue: &str, until: Instant) -> Result<Option<Depth>, Failure> {
+/// `looks` is the channel of the look before, and of the next one.
+async fn depth(
+    connection: &Connection,
+    looks: &mut Option<Channel>,
+    broker: &Amqp,
+    queue: &str,
+    until: Instant,
+) -> Result<Option<Depth>, Failure> {
     let ask = async {
-        // A refusal closes the channel.
-        let channel = connection.create_channel().await?;
+        let channel = match looks.take() {
+            Some(channel) => channel,
+            None => connection.create_channel().await?,
+        };
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        // A refusal closes the channel.
         let found = channel.queue_declare(queue.into(), passive, FieldTable::default()).await?;
-        let depth = Depth { ready: found.message_count(), consumers: Some(found.consumer_count()) };
-        channel.close(200, "Goodbye".into()).await?;
-        Ok::<_, lapin::Error>(depth)
+        *looks = Some(channel);
+        Ok::<_, lapin::Error>(Depth { ready: found.message_count(), consumers: Some(found.consumer_count()) })
     };
     match timeout_at(until, ask).await {
         Ok(Ok(depth)) => Ok(Some(depth)),

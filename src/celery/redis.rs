@@ -27,13 +27,9 @@ const LONGEST: Duration = Duration::from_millis(50);
 /// A conversation with one worker. To be ended with [`Mailbox::close`].
 pub(super) struct Mailbox {
     link: Link,
-    /// The list for answers, as workers are told.
-    address: String,
     node: String,
     /// How many heard the last request; 0 proves that no worker is connected.
     heard: Option<i64>,
-    /// Whether an answer may still come.
-    pending: bool,
     until: Instant,
 }
 
@@ -44,13 +40,22 @@ impl Mailbox {
     /// The broker does not let us.
     pub(super) async fn open(broker: &Redis, node: &str, limit: Limit, left: usize) -> Result<Self, Failure> {
         let (link, until) = redis::connect(broker, limit, left).await?;
-        let address = format!("{}.{REPLIES}", uuid());
-        Ok(Self { link, address, node: node.to_owned(), heard: None, pending: false, until: limit.rest(until) })
+        Ok(Self { link, node: node.to_owned(), heard: None, until: limit.rest(until) })
     }
 
     /// Whether a worker may be connected. Which one, only its answer tells.
     pub(super) fn is_connected(&self) -> bool {
         self.heard != Some(0)
+    }
+
+    /// Another limit, for a mailbox that is kept.
+    pub(super) fn extend(&mut self, until: Instant) {
+        self.until = until;
+    }
+
+    /// Whether messages can still be written over this connection.
+    pub(super) async fn is_served(&mut self) -> bool {
+        self.link.is_writable(self.until).await
     }
 
     /// What is in a queue.
@@ -72,19 +77,18 @@ impl Mailbox {
     ) -> Result<[Option<Value>; N], Failure> {
         let tickets = [(); N].map(|()| uuid());
         let mut answers = [const { None }; N];
-        let key = self.link.broker().key(&self.address);
+        // A list for this question alone: nothing of an earlier one is in it.
+        let address = format!("{}.{REPLIES}", uuid());
+        let key = self.link.broker().key(&address);
         let mut commands = vec![words(["RPUSH", &key, ""]), words(["EXPIRE", &key, LIVES])];
         let channels = self.link.broker().channels(REQUESTS);
         for channel in &channels {
             let sent = methods.iter().zip(&tickets);
-            commands.extend(
-                sent.map(|(method, ticket)| {
-                    words(["PUBLISH", channel, &self.message(method, ticket, until).to_string()])
-                }),
-            );
+            commands.extend(sent.map(|(method, ticket)| {
+                words(["PUBLISH", channel, &self.message(&address, method, ticket, until).to_string()])
+            }));
         }
         let mut heard = 0;
-        let before = std::mem::replace(&mut self.pending, true);
         for (command, reply) in commands.iter().zip(self.link.ask_all(&commands, self.until).await?) {
             match reply {
                 Reply::Error(text) => return Err(self.link.refused(&command[0], &text)),
@@ -109,11 +113,14 @@ impl Mailbox {
                 }
             }
         }
-        self.pending = before || heard > 0 && answers.iter().any(Option::is_none);
+        // Where an answer may still come, the list stays for its hour: made anew by that, it would live for ever.
+        if heard == 0 || answers.iter().all(Option::is_some) {
+            self.link.ask(words(["DEL", &key]), self.until).await?;
+        }
         Ok(answers)
     }
 
-    fn message(&self, method: &str, ticket: &str, until: Instant) -> Value {
+    fn message(&self, address: &str, method: &str, ticket: &str, until: Instant) -> Value {
         let expires = now() + until.saturating_duration_since(Instant::now()).as_secs_f64();
         let body = json!({
             "method": method,
@@ -123,7 +130,7 @@ impl Mailbox {
             "matcher": null,
             "ticket": ticket,
             // The default exchange: straight into the list of that name.
-            "reply_to": { "exchange": "", "routing_key": self.address },
+            "reply_to": { "exchange": "", "routing_key": address },
         });
         json!({
             "body": STANDARD.encode(body.to_string()),
@@ -138,16 +145,6 @@ impl Mailbox {
                 "delivery_tag": uuid(),
             },
         })
-    }
-
-    /// Takes the list for answers away. Where one may still come, it stays for its hour, so that it does not live for
-    /// ever when it is made anew.
-    pub(super) async fn close(mut self) {
-        if !self.pending && self.heard.is_some() {
-            let key = self.link.broker().key(&self.address);
-            // Whether it is answered changes nothing for us.
-            let _ = self.link.ask(words(["DEL", &key]), self.until).await;
-        }
     }
 }
 

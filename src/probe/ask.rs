@@ -61,18 +61,27 @@ pub(super) async fn culprit(target: &ProbeTarget, until: Instant) -> Option<(Cau
     None
 }
 
-/// Whether a broker answers over a connection that is kept.
+/// Whether a service answers over a connection that is kept.
 async fn is_served(target: &ProbeTarget, need: Need, until: Instant) -> bool {
-    let Some(kept) = target.kept.as_ref().filter(|_| need == Need::Broker) else { return false };
-    let Ok(Some(brokers)) = target.brokers(until).await else { return false };
-    let Some(mailbox) = kept.mailbox(&brokers, &target.node(), until).await else { return false };
-    let served = mailbox.link.is_served().await;
-    if served {
-        kept.keep(mailbox).await;
-    } else {
-        mailbox.link.close().await;
+    let Some(kept) = &target.kept else { return false };
+    match need {
+        Need::Database => match target.database(until).await {
+            Ok(Some(database)) => kept.serves(&database, until).await,
+            _ => false,
+        },
+        Need::Broker => {
+            let Ok(Some(brokers)) = target.brokers(until).await else { return false };
+            let Some(mut mailbox) = kept.mailbox(&brokers, &target.node(), until).await else { return false };
+            let served = mailbox.link.is_served().await;
+            if served {
+                kept.keep(mailbox).await;
+            } else {
+                mailbox.link.close().await;
+            }
+            served
+        }
+        Need::ApiServer | Need::Schema => false,
     }
-    served
 }
 
 /// Whether a service answers; one that the plan does not know is not asked.
@@ -211,7 +220,8 @@ async fn ping(kind: Kind, target: &ProbeTarget, state: &mut ProbeState, limits: 
         && let Some(mut mailbox) = kept.mailbox(&brokers, &node, limits.asked).await
     {
         let soon = Kept::soon(limits.asked);
-        let answer = talk(kind, target, state, &mut mailbox.link, &node, Limits { asked: soon, all: soon }).await;
+        let limits = Limits { asked: soon, all: soon };
+        let answer = talk(kind, target, state, (&mut mailbox.link, &node), limits).await;
         if let Ok(answer @ Answer::Healthy(..)) = answer {
             kept.keep(mailbox).await;
             return answer;
@@ -232,34 +242,46 @@ async fn ping(kind: Kind, target: &ProbeTarget, state: &mut ProbeState, limits: 
         }
         Err(failure) => return Answer::DependencyDown(Cause::BrokerAway, failure.reason),
     };
-    let answer = talk(kind, target, state, &mut mailbox, &node, limits).await;
+    let answer = match mailbox.is_connected().await {
+        Ok(true) => talk(kind, target, state, (&mut mailbox, &node), limits).await,
+        Ok(false) => Ok(apart(&node)),
+        Err(failure) => Err(failure),
+    };
     mailbox.close().await;
     answer.unwrap_or_else(|failure| Answer::DependencyDown(Cause::BrokerAway, failure.reason))
 }
 
+/// Asks a worker that is connected, as far as anybody knows.
 async fn talk(
     kind: Kind,
     target: &ProbeTarget,
     state: &mut ProbeState,
-    mailbox: &mut Mailbox,
-    node: &str,
+    (mailbox, node): (&mut Mailbox, &str),
     limits: Limits,
 ) -> Result<Answer, Failure> {
-    if !mailbox.is_connected().await? {
-        return Ok(apart(node));
-    }
     let begun = Instant::now();
-    if kind != Kind::Liveness {
+    let known = mailbox.named().is_some();
+    if kind != Kind::Liveness || known {
         let [pong] = mailbox.ask(["ping"], limits.asked).await?;
-        return Ok(if pong.is_some() { well(node, begun) } else { mute(mailbox, node) });
+        if pong.is_none() {
+            return Ok(mute(mailbox, node));
+        }
+    } else {
+        let [pong, queues] = mailbox.ask(["ping", "active_queues"], limits.asked).await?;
+        let (Some(_), Some(queues)) = (pong, queues) else { return Ok(mute(mailbox, node)) };
+        mailbox.name(&queues);
     }
-    let [pong, queues] = mailbox.ask(["ping", "active_queues"], limits.asked).await?;
-    let (Some(_), Some(queues)) = (pong, queues) else { return Ok(mute(mailbox, node)) };
     let text = well(node, begun);
-    // Queues that it was told to leave alone are not its business.
-    let mut ready = 0;
-    for queue in queues.as_array().into_iter().flatten().filter_map(|queue| queue["name"].as_str()) {
-        ready += mailbox.depth(queue).await?.map_or(0, |depth| u64::from(depth.ready));
+    if kind != Kind::Liveness {
+        return Ok(text);
+    }
+    let mut ready = waiting(mailbox).await?;
+    if ready > 0 && known {
+        // Queues that it was told to leave alone are not its business.
+        let [queues] = mailbox.ask(["active_queues"], limits.asked).await?;
+        let Some(queues) = queues else { return Ok(mute(mailbox, node)) };
+        mailbox.name(&queues);
+        ready = waiting(mailbox).await?;
     }
     if ready == 0 {
         state.stalled = None;
@@ -279,6 +301,15 @@ async fn talk(
         look.active, look.slots
     );
     Ok(Answer::Failed(Cause::Stalled, reason))
+}
+
+/// How many messages are in the queues that a worker has named.
+async fn waiting(mailbox: &mut Mailbox) -> Result<u64, Failure> {
+    let mut ready = 0;
+    for queue in mailbox.named().unwrap_or_default().to_vec() {
+        ready += mailbox.depth(&queue).await?.map_or(0, |depth| u64::from(depth.ready));
+    }
+    Ok(ready)
 }
 
 /// Why there is no answer. The time for another question is over.

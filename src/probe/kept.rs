@@ -59,32 +59,50 @@ impl Kept {
             return None;
         }
         let until = Self::soon(until);
+        let mut session = self.session(database, until).await?;
+        let beat = timeout_at(until, job::newest_of(&mut session.link, job, names, since)).await.ok()?.ok()?;
+        *self.database.lock().await = Some(session);
+        beat.filter(|beat| beat.state == "running" && now() - beat.at < YOUNG)
+    }
+
+    /// Whether the database answers at once.
+    pub(super) async fn serves(&self, database: &Database, until: Instant) -> bool {
+        let until = Self::soon(until);
+        if !database.is_server() {
+            return false;
+        }
+        let Some(mut session) = self.session(database, until).await else { return false };
+        let served = matches!(timeout_at(until, session.link.value("SELECT 1", "the probe")).await, Ok(Ok(_)));
+        if served {
+            *self.database.lock().await = Some(session);
+        }
+        served
+    }
+
+    /// The session that is open, or a new one. Whoever took it puts it back when all was well.
+    async fn session(&self, database: &Database, until: Instant) -> Option<Open<Session>> {
         let (slot, database) = (Arc::clone(&self.database), database.clone());
-        let (job, names) = (job.to_owned(), names.to_vec());
-        let asked = self.handle.spawn(async move {
-            let mut slot = slot.lock().await;
-            let mut session = match slot.take() {
-                Some(open) if open.since.elapsed() < LONGEST => open,
-                over => {
-                    if let Some(Open { mut link, .. }) = over {
-                        link.extend(until);
-                        link.close().await;
-                    }
-                    Open { link: Session::open(&database, until).await.ok()??, since: Instant::now() }
+        let opened = self.handle.spawn(async move {
+            match slot.lock().await.take() {
+                Some(mut open) if open.since.elapsed() < LONGEST => {
+                    open.link.extend(until);
+                    return Some(open);
                 }
-            };
-            session.link.extend(until);
-            let beat = job::newest_of(&mut session.link, &job, &names, since).await.ok()?;
-            *slot = Some(session);
-            beat.filter(|beat| beat.state == "running" && now() - beat.at < YOUNG)
+                Some(Open { mut link, .. }) => {
+                    link.extend(until);
+                    link.close().await;
+                }
+                None => {}
+            }
+            Some(Open { link: Session::open(&database, until).await.ok()??, since: Instant::now() })
         });
-        timeout_at(until, asked).await.ok()?.ok()?
+        timeout_at(until, opened).await.ok()?.ok()?
     }
 
     /// A mailbox of this worker at the first broker of a list, where it may be kept: the one that is open, or a new
     /// one. Whoever took it brings it back by [`Kept::keep`], or closes it.
     pub(super) async fn mailbox(&self, brokers: &[Broker], node: &str, until: Instant) -> Option<Open<Mailbox>> {
-        if !matches!(brokers, [Broker::Amqp(_)]) {
+        if !matches!(brokers, [Broker::Amqp(_) | Broker::Redis(_)]) {
             return None;
         }
         let until = Self::soon(until);

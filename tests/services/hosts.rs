@@ -7,7 +7,6 @@ use kube_airflow_init::exit::Code;
 use kube_airflow_init::migrate::{Command, Error, Mode, Needed, bring_to_head};
 use kube_airflow_init::service::database::{Database, Postgres};
 use kube_airflow_init::service::{ATTEMPT, Failure};
-use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -20,23 +19,10 @@ struct Pair {
 
 impl Pair {
     fn start() -> Self {
-        let (folder, port) = Cluster::make(false);
-        let first = Cluster::launch(&folder, port);
-        let to = first.database();
-        first.sql("postgres", "CHECKPOINT");
-        // The end of the server is also the end of its folder.
-        let (copy, other) = Cluster::make(false);
-        let (from, into) = (folder.join("data"), copy.join("data"));
-        fs::remove_dir_all(&into).unwrap();
-        let copied = std::process::Command::new("cp").arg("-a").args([&from, &into]).status().unwrap();
-        assert!(copied.success());
-        let settings = fs::read_to_string(into.join("postgresql.auto.conf")).unwrap();
-        let settings = settings.replace(&port.to_string(), &other.to_string());
-        let settings = settings.replace(folder.to_str().unwrap(), copy.to_str().unwrap());
-        fs::write(into.join("postgresql.auto.conf"), settings).unwrap();
-        fs::write(into.join("standby.signal"), "").unwrap();
-        fs::remove_file(into.join("postmaster.pid")).unwrap();
-        Self { primary: first, standby: Cluster::launch(&copy, other), to }
+        let primary = Cluster::start(false);
+        let to = primary.database();
+        let standby = primary.standby();
+        Self { primary, standby, to }
     }
 
     /// The standby first.

@@ -364,11 +364,13 @@ fn standalone_starts_a_child_again_beside_the_port() {
 }
 
 #[test]
-fn without_the_variable_there_is_no_process_and_a_wrong_one_is_the_settings_business() {
-    let (mut fake, _database, _port) = scheduler();
+fn without_the_variable_there_is_no_port_and_a_wrong_one_is_the_settings_business() {
+    let (mut fake, _database, port) = scheduler();
     fake.set("KUBE_AIRFLOW_HTTP", "");
+    fake.kept();
     fake.start(&["scheduler"]);
-    assert_eq!(servers(fake.pid()), [] as [i32; 0]);
+    fake.until_kept();
+    assert!(!common::listens(port));
     drop(fake);
     let (mut fake, _database, _port) = scheduler();
     fake.set("KUBE_AIRFLOW_HTTP", "localhost:9794");

@@ -2,6 +2,8 @@
 //! that carry the lease, as the real ones do.
 
 mod faults;
+mod field;
+mod wire;
 
 use crate::asleep::Fake;
 use crate::common::postgres::{Cluster, server};
@@ -9,13 +11,14 @@ use crate::common::{NASTY, eventually};
 use kube_airflow_init::service::database::Postgres;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 /// What the scheduler writes into.
-const WRITES: &str = "CREATE TABLE writes (at timestamptz NOT NULL DEFAULT clock_timestamp(), epoch int NOT NULL, barred int, \
-                      pid int NOT NULL); CREATE INDEX ON writes (at); GRANT ALL ON writes TO PUBLIC;";
+const WRITES: &str = "CREATE TABLE writes (at timestamptz NOT NULL DEFAULT clock_timestamp(), epoch int NOT NULL, token text, \
+                      barred int, pid int NOT NULL); CREATE INDEX ON writes (at); GRANT ALL ON writes TO PUBLIC;";
 
 /// The Python with psycopg2.
 fn python() -> PathBuf {
@@ -28,14 +31,18 @@ fn scheduler(version: &str, database: &Postgres, port: u16) -> Fake {
     let mut fake = Fake::new(version);
     fake.database(database, NASTY);
     fake.set("POSTGRES_PORT", &port.to_string());
+    let extras = database.parameters.iter().map(|(name, value)| format!("{name}={value}"));
+    fake.set("POSTGRES_EXTRAS", &extras.collect::<Vec<_>>().join("&"));
     fake.set("EXECUTOR", "Local");
     fake.set("KUBE_AIRFLOW_API_URL", "http://webserver:8080");
     let password = NASTY.replace('\\', "\\\\").replace('\'', "\\'");
-    let dsn = format!(
-        "host=127.0.0.1 port={port} user={} dbname={} password='{password}'",
-        database.user.raw(),
-        database.name.raw()
-    );
+    let Postgres { host, user, name, .. } = database;
+    let mut dsn = format!("host={} port={port} user={} dbname={} ", host.raw(), user.raw(), name.raw());
+    for (name, value) in &database.parameters {
+        // A list of servers takes the place of the one.
+        write!(dsn, "{name}={value} ").unwrap();
+    }
+    write!(dsn, "password='{password}'").unwrap();
     fs::write(fake.path("dsn"), dsn).unwrap();
     let writer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/services/lease/scheduler.py");
     let text = format!(

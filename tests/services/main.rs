@@ -43,7 +43,7 @@ mod migrate_killed;
 mod monitoring;
 mod objects;
 mod probe;
-mod probe_by_port;
+mod probe_kept;
 mod probe_known;
 mod probe_worker;
 mod prometheus;

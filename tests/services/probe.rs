@@ -378,13 +378,16 @@ fn a_thousand_probes_leave_nothing_and_fifty_at_once_all_answer() {
         names
     };
     let processes = fake.processes();
-    assert_eq!(processes.len(), 4, "the init, the role, and the sidecars for heartbeat and memory: {processes:?}");
+    assert_eq!(processes.len(), 5, "the init, the role, the sidecars for heartbeat, memory and probes: {processes:?}");
     for _ in 0..1000 {
         let (up, line) = fake.probe(&["liveness"]);
         assert!(up, "{line}");
     }
     assert_eq!(fake.processes(), processes);
-    assert_eq!(files(&fake), ["init.json", "scheduler-heartbeat.json", "scheduler-probes.json", "scheduler.json"]);
+    assert_eq!(
+        files(&fake),
+        ["init.json", "probe.sock", "scheduler-heartbeat.json", "scheduler-probes.json", "scheduler.json"]
+    );
     let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", database.name);
     eventually("no session is left", || server.sql("postgres", &sessions) == "0");
     let log = server.log();
@@ -396,5 +399,5 @@ fn a_thousand_probes_leave_nothing_and_fifty_at_once_all_answer() {
         assert!(up, "{line}");
     }
     eventually("no session is left", || server.sql("postgres", &sessions) == "0");
-    assert_eq!(files(&fake).len(), 4);
+    assert_eq!(files(&fake).len(), 5);
 }

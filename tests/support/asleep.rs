@@ -18,8 +18,13 @@ use tempfile::TempDir;
 pub(crate) struct Fake {
     folder: TempDir,
     environment: BTreeMap<String, String>,
+    /// What goes before each of our commands.
+    within: Vec<String>,
     init: Option<Child>,
 }
+
+/// Where probes are answered by the process that keeps connections.
+pub(crate) const SOCKET: &str = "run/probe.sock";
 
 /// Keys that pods share, for tests where nobody reads them.
 const KEYS: [(&str, &str); 3] = [
@@ -29,7 +34,8 @@ const KEYS: [(&str, &str); 3] = [
 ];
 
 impl Fake {
-    /// `version` of Airflow with the settings that every role needs.
+    /// `version` of Airflow with the settings that every role needs. Its probes ask by themselves, so that each sees what
+    /// a test has just changed; [`Fake::kept`] has them asked over connections that are kept.
     pub(crate) fn new(version: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);
@@ -43,18 +49,31 @@ impl Fake {
         let script = place("bin/airflow");
         fs::write(&script, format!("#!/bin/sh\n# {}/python\nexec sleep 1000\n", place("bin").display())).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        let mut fake = Self { environment: BTreeMap::new(), init: None, folder };
+        let mut fake = Self { environment: BTreeMap::new(), within: Vec::new(), init: None, folder };
         fake.set("PATH", &format!("{}:/usr/bin:/bin", fake.path("bin").display()));
         for (name, folder) in [("HOME", "."), ("AIRFLOW_HOME", "home"), ("KUBE_AIRFLOW_RUN", "run")] {
             let path = fake.path(folder);
             fake.set(name, path.to_str().unwrap());
         }
         fake.set("KUBE_AIRFLOW_AIRFLOW", script.to_str().unwrap());
+        // No socket takes the place of a folder.
+        fs::create_dir_all(fake.path(SOCKET)).unwrap();
+        fs::set_permissions(fake.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
         fake.set("KUBE_AIRFLOW_MIGRATE", "off");
         for (name, value) in KEYS {
             fake.set(name, value);
         }
         fake
+    }
+
+    /// Its probes are answered over connections that are kept, as they are by default.
+    pub(crate) fn kept(&mut self) {
+        fs::remove_dir(self.path(SOCKET)).unwrap();
+    }
+
+    /// Waits until somebody keeps connections for its probes.
+    pub(crate) fn until_kept(&self) {
+        crate::common::eventually("the socket is there", || self.path(SOCKET).exists());
     }
 
     /// A path in its folder.
@@ -93,9 +112,16 @@ impl Fake {
         self.set("POSTGRES_DB", database.name.raw());
     }
 
+    /// Has the init and probes run by a command that ends in executing them.
+    pub(crate) fn within(&mut self, words: &[&str]) {
+        self.within = words.iter().map(ToString::to_string).collect();
+    }
+
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-airflow-init"));
-        command.args(words).env_clear().envs(&self.environment).stdin(Stdio::null());
+        let all = self.within.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_kube-airflow-init")]);
+        let mut all = all.chain(words.iter().copied());
+        let mut command = Command::new(all.next().unwrap());
+        command.args(all).env_clear().envs(&self.environment).stdin(Stdio::null());
         command
     }
 

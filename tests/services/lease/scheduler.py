@@ -14,7 +14,7 @@ if "KUBE_AIRFLOW_LEASE_TICKET" in os.environ:
 
     space, epoch, token, table = os.environ["KUBE_AIRFLOW_LEASE_TICKET"].split(" ", 3)
 else:
-    connect_args, epoch = {}, "0"
+    connect_args, epoch, token = {}, "0", ""
 
 for own in (False, True):
     if os.fork() == 0:
@@ -23,8 +23,8 @@ for own in (False, True):
         break
 
 WRITE = """
-INSERT INTO writes (epoch, barred, pid)
-SELECT %s, (SELECT barred FROM kube_airflow_init_lease), %s
+INSERT INTO writes (epoch, token, barred, pid)
+SELECT %s, %s, (SELECT barred FROM kube_airflow_init_lease), %s
 """
 
 
@@ -32,10 +32,10 @@ def work():
     connection = psycopg2.connect(dsn, connect_timeout=2, **connect_args)
     with connection:
         # Nobody has such a name who was not admitted.
-        connection.cursor().execute("SET application_name = %s", ("epoch " + epoch,))
+        connection.cursor().execute("SET application_name = %s", ("epoch %s of %s" % (epoch, token[:20]),))
     for _ in range(40):
         with connection:
-            connection.cursor().execute(WRITE, (int(epoch), os.getpid()))
+            connection.cursor().execute(WRITE, (int(epoch), token, os.getpid()))
         time.sleep(0.01)
     connection.close()
 

@@ -5,6 +5,7 @@ use kube_airflow_init::service::database::{Database, Driver, Postgres};
 use secrecy::SecretString;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -29,6 +30,7 @@ pub fn server_without_tls() -> &'static Cluster {
 
 const ACCESS: &str = "
 local     all postgres                  trust
+local     replication postgres          trust
 local     all all                       scram-sha-256
 hostssl   all tls_only         all      scram-sha-256
 host      all tls_only         all      reject
@@ -64,6 +66,14 @@ impl Cluster {
     /// A server of its own, for a test that reads all that it logs, or that kills it.
     pub fn start(with_tls: bool) -> Self {
         let (folder, port) = Self::make(with_tls);
+        Self::launch(&folder, port)
+    }
+
+    /// The same without TLS, at `addresses`.
+    pub fn start_for(addresses: &str) -> Self {
+        let (folder, port) = Self::make(false);
+        let mut settings = fs::OpenOptions::new().append(true).open(folder.join("data/postgresql.auto.conf")).unwrap();
+        writeln!(settings, "listen_addresses = '{addresses}'").unwrap();
         Self::launch(&folder, port)
     }
 
@@ -108,11 +118,40 @@ impl Cluster {
         let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
         let server = Server::start(folder, "QUIT", &words, &[]);
         let cluster = Self { server, port };
-        cluster.server.wait_for("postgres", || {
-            let mut psql = cluster.psql("postgres");
-            psql.args(["-c", "SELECT 1"]).output().is_ok_and(|output| output.status.success())
-        });
+        cluster.server.wait_for("postgres", || cluster.answers());
         cluster
+    }
+
+    /// Whether it answers a query.
+    pub fn answers(&self) -> bool {
+        let mut psql = self.psql("postgres");
+        psql.args(["-c", "SELECT 1"]).output().is_ok_and(|output| output.status.success())
+    }
+
+    /// A hot standby that follows this server by streaming.
+    pub fn standby(&self) -> Self {
+        let (folder, port) = (folder("standby"), free_port());
+        give(&folder, USER);
+        self.follow(&folder, port);
+        Self::launch(&folder, port)
+    }
+
+    /// Makes the data of `folder` anew as those of a server at `port` that follows this one.
+    pub fn follow(&self, folder: &Path, port: u16) {
+        let data = folder.join("data");
+        if data.exists() {
+            fs::remove_dir_all(&data).unwrap();
+        }
+        let mut words = as_user(USER);
+        words.push(program("pg_basebackup").display().to_string());
+        words.extend(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", USER].map(ToOwned::to_owned));
+        let from = [self.server.folder.display().to_string(), self.port.to_string(), data.display().to_string()];
+        words.extend(["-h", "-p", "-D"].into_iter().zip(from).flat_map(|(name, value)| [name.to_owned(), value]));
+        run(Command::new(&words[0]).args(&words[1..]).current_dir(folder), "");
+        let file = data.join("postgresql.auto.conf");
+        let mut settings = fs::OpenOptions::new().append(true).open(file).unwrap();
+        // Of two lines the later one holds.
+        writeln!(settings, "port = {port}\nunix_socket_directories = '{}'", folder.display()).unwrap();
     }
 
     pub fn psql(&self, database: &str) -> Command {

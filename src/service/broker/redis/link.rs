@@ -147,6 +147,19 @@ impl Link {
         Ok(answer)
     }
 
+    /// Whether who was the master when the connection was made still is.
+    pub(crate) async fn is_writable(&mut self, until: Instant) -> bool {
+        let commands = [vec!["PING"], vec!["ROLE"]];
+        let Ok(replies) = self.ask_all(&commands, until).await else { return false };
+        match replies.as_slice() {
+            [Reply::Error(_), _] => false,
+            // A user who may not ask was let in as well.
+            [_, Reply::Error(text)] => !is_passing(text),
+            [_, role] => self.writable(role).is_ok(),
+            _ => false,
+        }
+    }
+
     /// Whether `ROLE` says that messages can be written here.
     fn writable(&self, role: &Reply) -> Result<(), Failure> {
         let name = self.broker.name();

@@ -1,7 +1,7 @@
-//! Probes that the process of the HTTP port answers over connections that it keeps, and what happens without it.
+//! Probes that a process answers over connections that it keeps, and what happens without it.
 
 use crate::asleep::Fake;
-use crate::client::{serve, server, until_served};
+use crate::client::server;
 use crate::common::{eventually, postgres, rabbitmq};
 use crate::probe::{database, hostname, on, row};
 use crate::probe_worker::{self, Worker};
@@ -10,22 +10,21 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 
-/// A scheduler that is well, with a port.
+/// A scheduler that is well, with somebody who keeps connections.
 fn scheduler() -> (Fake, Postgres) {
     let database = database();
     let mut fake = on(&database, "3.3.2");
-    let port = serve(&mut fake);
+    fake.kept();
     fake.start(&["scheduler"]);
     // As if it beat on and on: by a clock that runs ahead.
     row(&database, "SchedulerJob", &hostname(), "running", 0.0, -3600.0);
-    until_served(port);
-    eventually("the socket is there", || fake.path("run/probe.sock").exists());
+    fake.until_kept();
     (fake, database)
 }
 
 /// How many connections to a database were opened so far.
-fn opened(database: &Postgres) -> i64 {
-    let of = format!("SELECT sessions FROM pg_stat_database WHERE datname = '{}'", database.name);
+fn opened(database: &str) -> i64 {
+    let of = format!("SELECT sessions FROM pg_stat_database WHERE datname = '{database}'");
     postgres::server().sql("postgres", &of).trim().parse().unwrap()
 }
 
@@ -36,51 +35,54 @@ fn all_up(fake: &Fake) {
 }
 
 #[test]
-fn where_the_port_is_served_probes_open_no_connections() {
+fn probes_open_no_connections() {
     let (mut fake, database) = scheduler();
     all_up(&fake);
-    let before = opened(&database);
+    let before = opened(database.name.raw());
     for _ in 0..20 {
         all_up(&fake);
     }
-    let kept = opened(&database) - before;
+    let kept = opened(database.name.raw()) - before;
     // A probe with settings of its own asks by itself.
     fake.set("AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD", "29");
     for _ in 0..20 {
         all_up(&fake);
     }
-    eventually("connections are counted", || opened(&database) - before >= kept + 20);
+    eventually("connections are counted", || opened(database.name.raw()) - before >= kept + 20);
     assert!(kept <= 5, "{kept} connections for 60 probes");
 }
 
 #[test]
-fn where_the_port_is_served_a_worker_is_pinged_over_one_connection() {
+fn a_worker_is_pinged_over_one_connection() {
     let broker = rabbitmq::server().vhost();
-    let mut fake = probe_worker::fake(&broker);
+    // One of 2.11 needs the database as well.
+    let mut fake = probe_worker::fake("2.11.2", &broker);
     fake.set("KUBE_AIRFLOW_CATATONIC_AFTER", "5m");
-    let port = serve(&mut fake);
+    fake.kept();
     fake.start(&["worker"]);
     let node = format!("celery@{}", hostname());
     let worker = Worker::start(&broker, &node);
-    until_served(port);
-    eventually("the socket is there", || fake.path("run/probe.sock").exists());
+    fake.until_kept();
     let up = |fake: &Fake| {
         let (verdicts, lines) = fake.all();
         assert!(verdicts == "UUU" && lines.contains(&format!("{node} answered a ping in")), "{lines}");
     };
+    let database = fake.environment()["POSTGRES_DB"].clone();
+    let logins = || opened(&database);
     let opened = || rabbitmq::server().log().matches(&format!("granted access to vhost '{}'", broker.vhost)).count();
     up(&fake);
-    let before = opened();
+    let (before, first) = (opened(), logins());
     for _ in 0..20 {
         up(&fake);
     }
-    let kept = opened() - before;
+    let (kept, sessions) = (opened() - before, logins() - first);
     fake.set("KUBE_AIRFLOW_CATATONIC_AFTER", "6m");
     for _ in 0..20 {
         up(&fake);
     }
     eventually("connections are logged", || opened() - before >= kept + 60);
-    assert!(kept <= 15, "{kept} connections for 60 probes");
+    eventually("sessions are counted", || logins() - first >= sessions + 20);
+    assert!(kept <= 15 && sessions <= 5, "{kept} connections and {sessions} sessions for 60 probes");
     // A worker that is gone is asked for anew, and the kept connection is not believed.
     worker.end();
     fake.set("KUBE_AIRFLOW_CATATONIC_AFTER", "5m");
@@ -96,7 +98,7 @@ fn the_socket_is_for_our_user_alone() {
 }
 
 #[test]
-fn a_port_that_hangs_or_is_gone_changes_no_answer() {
+fn a_process_that_hangs_or_is_gone_changes_no_answer() {
     let (fake, _database) = scheduler();
     all_up(&fake);
     let process = Pid::from_raw(server(&fake));
@@ -108,11 +110,11 @@ fn a_port_that_hangs_or_is_gone_changes_no_answer() {
 }
 
 #[test]
-fn a_sick_role_is_down_whether_the_port_answers_or_not() {
+fn a_sick_role_is_down_whether_somebody_answers_or_not() {
     let (fake, database) = scheduler();
     all_up(&fake);
     row(&database, "SchedulerJob", &hostname(), "running", 0.0, 31.0);
-    // The port keeps an answer for a second.
+    // An answer is kept for a second.
     eventually("it is down", || fake.all().0 == "ddd");
     let (_, lines) = fake.all();
     assert!(lines.contains("(limit 30 s)"), "{lines}");
