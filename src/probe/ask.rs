@@ -61,27 +61,18 @@ pub(super) async fn culprit(target: &ProbeTarget, until: Instant) -> Option<(Cau
     None
 }
 
-/// Whether a service answers over a connection that is kept.
+/// Whether a broker answers over a connection that is kept.
 async fn is_served(target: &ProbeTarget, need: Need, until: Instant) -> bool {
-    let Some(kept) = &target.kept else { return false };
-    match need {
-        Need::Database => match target.database(until).await {
-            Ok(Some(database)) => kept.serves(&database, until).await,
-            _ => false,
-        },
-        Need::Broker => {
-            let Ok(Some(brokers)) = target.brokers(until).await else { return false };
-            let Some(mut mailbox) = kept.mailbox(&brokers, &target.node(), until).await else { return false };
-            let served = mailbox.link.is_served().await;
-            if served {
-                kept.keep(mailbox).await;
-            } else {
-                mailbox.link.close().await;
-            }
-            served
-        }
-        Need::ApiServer | Need::Schema => false,
+    let Some(kept) = target.kept.as_ref().filter(|_| need == Need::Broker) else { return false };
+    let Ok(Some(brokers)) = target.brokers(until).await else { return false };
+    let Some(mut mailbox) = kept.mailbox(&brokers, &target.node(), until).await else { return false };
+    let served = mailbox.link.is_served().await;
+    if served {
+        kept.keep(mailbox).await;
+    } else {
+        mailbox.link.close().await;
     }
+    served
 }
 
 /// Whether a service answers; one that the plan does not know is not asked.

@@ -1,6 +1,6 @@
-//! A probe that the process of the HTTP port answers, over a Unix socket beside the status file: it keeps its
-//! connections, so that a probe costs the servers a question and no login. Only `up` is believed, and only at once;
-//! everything else, and a port that is not there, leaves the probe to ask by itself.
+//! A probe that a sidecar answers, over a Unix socket beside the status file: it keeps its connections, so that a probe
+//! costs the servers a question and no login. Only `up` is believed, and only at once; everything else, and a sidecar
+//! that is not there, leaves the probe to ask by itself.
 
 use super::{Cause, Kind, Verdict};
 use crate::env::{self, Vars};
@@ -60,11 +60,11 @@ pub async fn reply(stream: &mut UnixStream, verdict: &Verdict) {
     }
 }
 
-/// A good answer of the port's process to a probe of the role that runs here, if there is one at once.
+/// A good answer of the sidecar to a probe of the role that runs here, if there is one at once.
 pub fn ask(kind: Kind, vars: &dyn Vars) -> Option<Verdict> {
     let path = state_dir::find(vars)?.join(NAME);
     fs::symlink_metadata(&path).ok()?;
-    // What the phase or the kernel knows, each probe looks at: the port keeps an answer for a second.
+    // What the phase or the kernel knows, each probe looks at: an answer is kept for a second.
     let status = status::read(vars)?;
     if status.stopping.is_some() || status.children.iter().any(|child| super::before_asking(kind, child).is_some()) {
         return None;

@@ -74,8 +74,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// How long the look of a probe still serves, or one that the process of the HTTP port has just made over the
-    /// connection that it keeps.
+    /// How long the look of a probe still serves, or one that was just made over the connection that is kept.
     fn seen_by_another(&self, vars: &dyn Vars) -> Option<Duration> {
         self.served(now()).or_else(|| {
             self.question.as_ref().filter(|_| self.trace.away.is_none())?;

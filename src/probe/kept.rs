@@ -1,6 +1,7 @@
-//! A connection that outlives a probe, where a process does: that of the HTTP port. Only what is well is believed over
-//! it; whatever else it says, or does not say at once, is asked anew over a connection of its own, so that a kept one
-//! never is the reason of a verdict.
+//! Connections that outlive a probe, in a process that does. Only what is well is believed over them; whatever else they
+//! say, or do not say at once, is asked anew over a connection of its own, so that a kept one never is the reason of a
+//! verdict. A session in the database is kept for heartbeats alone: the roles that have one are few and hold sessions of
+//! their own, and a thousand workers would need a thousand of them.
 
 use crate::celery::Mailbox;
 use crate::metadb::Session;
@@ -63,20 +64,6 @@ impl Kept {
         let beat = timeout_at(until, job::newest_of(&mut session.link, job, names, since)).await.ok()?.ok()?;
         *self.database.lock().await = Some(session);
         beat.filter(|beat| beat.state == "running" && now() - beat.at < YOUNG)
-    }
-
-    /// Whether the database answers at once.
-    pub(super) async fn serves(&self, database: &Database, until: Instant) -> bool {
-        let until = Self::soon(until);
-        if !database.is_server() {
-            return false;
-        }
-        let Some(mut session) = self.session(database, until).await else { return false };
-        let served = matches!(timeout_at(until, session.link.value("SELECT 1", "the probe")).await, Ok(Ok(_)));
-        if served {
-            *self.database.lock().await = Some(session);
-        }
-        served
     }
 
     /// The session that is open, or a new one. Whoever took it puts it back when all was well.

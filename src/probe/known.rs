@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// The part of a heartbeat's limit for which a look answers for the database. The rest of the limit is asked anew, so
 /// that an outage is noticed before a heartbeat is old because of it.
 const PART: f64 = 2.0 / 3.0;
-/// How long one look answers all kinds of probes: as long as the HTTP port keeps an answer.
+/// How long one look answers all kinds of probes: as long as an answer is kept for them.
 const MOMENT: f64 = 1.0;
 
 /// A heartbeat of this start, in a row that said `running`, and when the database said so.

@@ -19,8 +19,8 @@ fn hostname() -> String {
     nix::unistd::gethostname().unwrap().into_string().unwrap()
 }
 
-pub(crate) fn fake(version: &str, broker: &Amqp) -> Fake {
-    let mut fake = Fake::new(version);
+pub(crate) fn fake(broker: &Amqp) -> Fake {
+    let mut fake = Fake::new("3.3.2");
     let database = postgres::server().database();
     fake.database(&database, NASTY);
     fake.set("POSTGRES_EXTRAS", "?sslmode=disable");
@@ -145,7 +145,7 @@ fn expect(fake: &Fake, verdicts: &str, reason: &str) {
 #[test]
 fn a_worker_is_pinged_by_its_name_alone() {
     let broker = rabbitmq::server().vhost();
-    let mut fake = fake("3.3.2", &broker);
+    let mut fake = fake(&broker);
     fake.start(&["worker"]);
     let node = format!("celery@{}", hostname());
     expect(&fake, "Udd", &format!("worker is starting: {node} is not connected"));
@@ -179,7 +179,7 @@ fn a_worker_is_pinged_by_its_name_alone() {
 #[test]
 fn a_name_from_the_command_line_is_used() {
     let broker = rabbitmq::server().vhost();
-    let mut fake = fake("3.3.2", &broker);
+    let mut fake = fake(&broker);
     fake.start(&["airflow", "celery", "worker", "-q", "default", "-H", "gpu@%h"]);
     let worker = Worker::start(&broker, &format!("gpu@{}", hostname()));
     expect(&fake, "UUU", "gpu@");
@@ -189,7 +189,7 @@ fn a_name_from_the_command_line_is_used() {
 #[test]
 fn a_worker_that_takes_nothing_from_a_queue_with_messages_is_catatonic() {
     let broker = rabbitmq::server().vhost();
-    let mut fake = fake("3.3.2", &broker);
+    let mut fake = fake(&broker);
     fake.start(&["worker"]);
     let worker = Worker::start(&broker, &format!("celery@{}", hostname()));
     expect(&fake, "UUU", "");
@@ -240,7 +240,7 @@ fn a_worker_that_takes_nothing_from_a_queue_with_messages_is_catatonic() {
 #[test]
 fn an_outage_of_the_broker_restarts_no_worker() {
     let broker = rabbitmq::server().vhost();
-    let mut fake = fake("3.3.2", &broker);
+    let mut fake = fake(&broker);
     fake.start(&["worker"]);
     let worker = Worker::start(&broker, &format!("celery@{}", hostname()));
     expect(&fake, "UUU", "");
@@ -258,7 +258,7 @@ fn an_outage_of_the_broker_restarts_no_worker() {
 #[test]
 fn without_remote_control_and_while_draining_nothing_is_sent() {
     let broker = rabbitmq::server().vhost();
-    let mut fake = fake("3.3.2", &broker);
+    let mut fake = fake(&broker);
     fake.set("AIRFLOW__CELERY__WORKER_ENABLE_REMOTE_CONTROL", "False");
     let script = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n";
     std::fs::write(fake.path("bin/airflow"), script).unwrap();
@@ -278,7 +278,7 @@ fn without_remote_control_and_while_draining_nothing_is_sent() {
 fn flower_is_asked_under_its_prefix_and_is_ready_only_with_a_broker() {
     use std::io::{Read as _, Write as _};
     let broker = rabbitmq::server().vhost();
-    let mut fake = fake("3.3.2", &broker);
+    let mut fake = fake(&broker);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     fake.set("AIRFLOW__CELERY__FLOWER_PORT", &listener.local_addr().unwrap().port().to_string());
     fake.set("FLOWER_URL_PREFIX", "/flw");
@@ -300,7 +300,7 @@ fn flower_is_asked_under_its_prefix_and_is_ready_only_with_a_broker() {
 #[test]
 fn many_pings_leave_no_queue_and_no_connection() {
     let broker = rabbitmq::server().vhost();
-    let mut fake = fake("3.3.2", &broker);
+    let mut fake = fake(&broker);
     fake.start(&["worker"]);
     let worker = Worker::start(&broker, &format!("celery@{}", hostname()));
     let processes = fake.processes();
