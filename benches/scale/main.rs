@@ -48,6 +48,8 @@ pub(crate) struct Part {
     pub(crate) walls: Vec<f64>,
     /// MiB that Postgres has gained.
     pub(crate) memory: f64,
+    /// Cores of the pooler before it, where there is one.
+    pub(crate) pooler: Option<f64>,
 }
 
 /// What came after the outage.
@@ -100,7 +102,7 @@ fn main() {
             let helper = Helper::start(&python, &words, count, Some(CHART));
             let used = servers.watch(time);
             drop(helper);
-            Part { name, used, walls: Vec::new(), memory: 0.0 }
+            Part { name, used, walls: Vec::new(), memory: 0.0, pooler: None }
         };
         let mut parts = vec![
             ours("schedulers", "scheduler", true, false),
@@ -110,6 +112,16 @@ fn main() {
             ours("workers, nothing kept", "worker", false, false),
             theirs("workers, chart", ["pings", &broker]),
         ];
+        // The last but the two that may be missing.
+        let (pooler, pooled) = servers.postgres.pgbouncer(&place.database, "transaction");
+        let behind = Place { database: pooled, ..place.clone() };
+        let shape = Shape { role: "scheduler", kept: true, redis: false };
+        let before = servers::processor_time(&pooler);
+        let begun = Instant::now();
+        let part = one_of_ours("schedulers, behind PgBouncer", shape, (count, time), &behind, &servers);
+        let cores = (servers::processor_time(&pooler) - before) / begun.elapsed().as_secs_f64();
+        parts.push(Part { pooler: Some(cores), ..part });
+        drop(pooler);
         if has_redis {
             parts.push(ours("workers on Redis", "worker", true, true));
             parts.push(theirs("workers on Redis, chart", ["pings", &redis]));
@@ -202,7 +214,7 @@ fn one_of_ours(
         let (walls, down) = probing.join().unwrap();
         assert!(down * 50 < walls.len(), "{down} of {} probes were down", walls.len());
         println!("  {} probes, {down} down; {:?} cores, {:?} connections a second", walls.len(), used.cpu, used.opened);
-        Part { name, used, walls, memory }
+        Part { name, used, walls, memory, pooler: None }
     })
 }
 

@@ -13,6 +13,7 @@ pub(crate) const LIVENESS: f64 = 20.0;
 pub(crate) const READINESS: f64 = 30.0;
 
 /// Where pods find their services.
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) database: Postgres,
     pub(crate) rabbitmq: Amqp,

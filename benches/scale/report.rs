@@ -64,13 +64,17 @@ fn text(parts: &[Part], back: &Return, count: usize, time: Duration) -> String {
         writeln!(out, " {p99} |").unwrap();
     }
     let kept = parts[0].memory / pods;
+    if let Some((part, cores)) = parts.iter().find_map(|part| Some((part, part.pooler?))) {
+        let cores = cores / pods * 1000.0;
+        writeln!(out, "\n*{}*: in transaction mode; it used {cores:.2} cores itself.", part.name).unwrap();
+    }
     writeln!(
         out,
         "\nA connection that is kept costs Postgres {kept:.1} MiB of memory (PSS). p99 is that of a machine which runs pods, \
          probes and\nservers on two cores.\n\n## Against the chart\n\n| | ours | chart | |\n| --- | --- | --- | --- |"
     )
     .unwrap();
-    for (what, ours, theirs, server) in [("schedulers", 0, 2, 0), ("workers", 3, 5, 1), ("workers", 6, 7, 2)] {
+    for (what, ours, theirs, server) in [("schedulers", 0, 2, 0), ("workers", 3, 5, 1), ("workers", 7, 8, 2)] {
         if theirs >= parts.len() {
             continue;
         }

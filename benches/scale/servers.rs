@@ -2,7 +2,7 @@
 
 use crate::common::postgres::Cluster;
 use crate::common::redis::Node as Redis;
-use crate::common::{pause, rabbitmq};
+use crate::common::{Server, pause, rabbitmq};
 use crate::process::descendants;
 use std::fs;
 use std::io::Write as _;
@@ -38,11 +38,10 @@ impl Servers {
 
     /// Since they were started.
     pub(crate) fn used(&self) -> Used {
-        let folders =
-            [self.postgres.server.watchdog(), rabbitmq::server().server.watchdog(), self.redis.server.watchdog()];
+        let servers = [&self.postgres.server, &rabbitmq::server().server, &self.redis.server];
         let log = self.postgres.log();
         Used {
-            cpu: folders.map(|watchdog| descendants(watchdog, &[]).into_iter().map(cpu).sum()),
+            cpu: servers.map(processor_time),
             opened: [
                 log.matches("connection received").count(),
                 rabbitmq::server().log().matches("accepting AMQP connection").count(),
@@ -83,6 +82,11 @@ impl Servers {
         descendants(self.postgres.server.watchdog(), &[]).iter().filter_map(rollup).map(|text| own(&text)).sum::<f64>()
             / 1024.0
     }
+}
+
+/// Seconds of CPU of a server.
+pub(crate) fn processor_time(server: &Server) -> f64 {
+    descendants(server.watchdog(), &[]).into_iter().map(cpu).sum()
 }
 
 /// Seconds of CPU of a process and of its children that have ended; see proc(5).

@@ -15,6 +15,7 @@ mod changes;
 mod cluster;
 mod deployment;
 mod install;
+mod lease;
 mod network;
 mod outages;
 mod pages;

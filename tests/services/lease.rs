@@ -7,7 +7,7 @@ mod wire;
 
 use crate::asleep::Fake;
 use crate::common::postgres::{Cluster, server};
-use crate::common::{NASTY, eventually};
+use crate::common::{NASTY, eventually, pause};
 use kube_airflow_init::service::database::Postgres;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,6 +15,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What the scheduler writes into.
 const WRITES: &str = "CREATE TABLE writes (at timestamptz NOT NULL DEFAULT clock_timestamp(), epoch int NOT NULL, token text, \
@@ -148,6 +151,73 @@ fn guard(fake: &Fake) -> Option<Pid> {
         let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         words.split(|byte| *byte == 0).any(|word| word == b"lease")
     })
+}
+
+#[test]
+fn a_restart_of_the_server_within_two_seconds_changes_nothing() {
+    let cluster = Cluster::start(false);
+    let database = database(&cluster);
+    let mut one = scheduler("1.10.15", &database, database.port);
+    one.start(&["scheduler"]);
+    eventually("it writes", || writing(&cluster, &database) == Some(1));
+    let mut two = scheduler("1.10.15", &database, database.port);
+    two.begin(&["scheduler"]);
+    eventually("the second one stands by", || phase(&two).contains("scheduler is standing by"));
+    let main = one.main();
+    crate::outage::killed(&cluster.server);
+    thread::sleep(Duration::from_secs(1));
+    cluster.server.again();
+    eventually("the server is back", || cluster.answers());
+    eventually("it writes again", || writing(&cluster, &database).is_some());
+    // Longer than anybody waits before taking over.
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!((writing(&cluster, &database), one.main()), (Some(1), main), "{}", one.log());
+    assert!(phase(&two).contains("scheduler is standing by"), "{}", two.log());
+}
+
+#[test]
+fn a_scheduler_that_beats_elsewhere_without_the_lease_is_named_once() {
+    let cluster = server();
+    let database = database(cluster);
+    let name = database.name.raw();
+    let job = "CREATE TABLE job (id serial PRIMARY KEY, job_type text, state text, hostname text, start_date timestamptz, \
+               latest_heartbeat timestamptz); GRANT ALL ON job TO PUBLIC; INSERT INTO job (job_type, state, hostname, \
+               latest_heartbeat) VALUES ('SchedulerJob', 'running', 'somewhere-else', now() + interval '1 h'), \
+               ('SchedulerJob', 'running', 'long-ago', now() - interval '1 h')";
+    cluster.sql(name, job);
+    let mut one = scheduler("1.10.15", &database, database.port);
+    one.start(&["scheduler"]);
+    let said =
+        || one.log().matches("a scheduler on somewhere-else beats without the lease, which is held here").count();
+    let begun = Instant::now();
+    while said() == 0 {
+        assert!(begun.elapsed() < Duration::from_mins(2), "{}", one.log());
+        pause();
+    }
+    assert!(said() == 1 && !one.log().contains("long-ago"), "{}", one.log());
+}
+
+#[test]
+fn what_users_give_to_their_connections_themselves_is_merged() {
+    let cluster = server();
+    let database = database(cluster);
+    let mut one = scheduler("1.10.15", &database, database.port);
+    let own = "import psycopg2.extensions\n\nclass Mine(psycopg2.extensions.connection):\n    pass\n\n\
+               args = {'connect_timeout': 7, 'connection_factory': Mine}\n";
+    fs::write(one.path("own_connections.py"), own).unwrap();
+    one.set("PYTHONPATH", one.path(".").to_str().unwrap());
+    one.set("AIRFLOW__CORE__SQL_ALCHEMY_CONNECT_ARGS", "own_connections.args");
+    one.start(&["scheduler"]);
+    let environment = fs::read(format!("/proc/{}/environ", one.main())).unwrap();
+    let environment = String::from_utf8(environment).unwrap();
+    let told = environment.split('\0').filter_map(|one| one.split_once('='));
+    let look = "import os, importlib, own_connections\n\
+                module, _, name = os.environ['AIRFLOW__CORE__SQL_ALCHEMY_CONNECT_ARGS'].rpartition('.')\n\
+                args = getattr(importlib.import_module(module), name)\n\
+                print(args['connect_timeout'], issubclass(args['connection_factory'], own_connections.Mine), \
+                args['connection_factory'] is own_connections.Mine)";
+    let said = Command::new(python()).args(["-c", look]).env_clear().envs(told).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "7 True False\n", "{}", String::from_utf8_lossy(&said.stderr));
 }
 
 #[test]

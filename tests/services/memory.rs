@@ -105,3 +105,30 @@ fn old_logs_of_a_role_are_removed_told_and_counted() {
     let removed = "kube_airflow_init_log_files_removed_total{reason=\"age\"}";
     eventually("they are counted", || sample(&get(port, "/metrics").body, removed) == Some(2.0));
 }
+
+#[test]
+fn two_pods_with_one_volume_of_logs_do_the_work_once() {
+    let volume = tempfile::tempdir().unwrap();
+    for number in 0..500 {
+        log(&volume.path().join(format!("dag_id=d{}/{number}.log", number % 20)), 20);
+    }
+    let mut pods = Vec::new();
+    for _ in 0..2 {
+        let mut fake = Fake::new("3.3.2");
+        fake.database(&postgres::server().database(), NASTY);
+        fake.set("EXECUTOR", "Local");
+        fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
+        fake.set("KUBE_AIRFLOW_LOGS_KEEP", "15d");
+        fake.set("AIRFLOW__LOGGING__BASE_LOG_FOLDER", volume.path().to_str().unwrap());
+        fake.begin(&["scheduler"]);
+        pods.push(fake);
+    }
+    let told = |fake: &Fake| fake.log().matches("removed log files in ").count();
+    eventually("one of them has told it", || pods.iter().map(told).sum::<usize>() > 0);
+    for fake in &pods {
+        fake.until("running");
+    }
+    let all = pods.iter().map(Fake::log).collect::<Vec<_>>().join("\n");
+    assert_eq!(all.matches("removed log files in ").count(), 1, "{all}");
+    assert!(all.contains("500 that were too old and 0 to make room"), "{all}");
+}

@@ -224,7 +224,7 @@ impl Cluster {
         let settings = format!(
             "[databases]\n{name} = host=127.0.0.1 port={} dbname={name}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = scram-sha-256\nauth_file = {}\npool_mode = {mode}\nlogfile = {}\n",
+             max_client_conn = 1000\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = {mode}\nlogfile = {}\n",
             self.port,
             folder.join("users").display(),
             folder.join("log").display()
