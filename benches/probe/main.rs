@@ -123,8 +123,10 @@ fn rows(stack: &Stack, airflow: &Path) -> Vec<Row> {
         let command = template(role, &["probe", kind]);
         let run = command.get_envs().find(|(name, _)| *name == "KUBE_AIRFLOW_RUN").unwrap().1.unwrap().to_owned();
         let make = move || {
-            // Each is to ask: what the one before has seen would answer it.
-            let _ = std::fs::remove_file(Path::new(&run).join("scheduler-heartbeat.json"));
+            // Each is to ask, and by itself: what the one before has seen would answer it, or who keeps connections.
+            for name in ["scheduler-heartbeat.json", "probe.sock"] {
+                let _ = std::fs::remove_file(Path::new(&run).join(name));
+            }
             let mut command = measure::copied(&command);
             if !tls {
                 command.env("POSTGRES_EXTRAS", "?sslmode=disable");

@@ -10,6 +10,8 @@
 
 #[path = "../../tests/support/asleep.rs"]
 mod asleep;
+#[path = "../../tests/support/cgroup.rs"]
+mod cgroup;
 #[path = "../../tests/support/common/mod.rs"]
 mod common;
 mod pods;
@@ -18,6 +20,8 @@ mod pods;
 mod process;
 mod report;
 mod servers;
+#[path = "../../tests/support/skip.rs"]
+mod skip;
 
 use common::{pause, rabbitmq};
 use kube_airflow_init::service::database::Postgres;
@@ -247,7 +251,7 @@ fn outage(servers: &Servers, place: &Place, count: usize) -> Return {
         let now = asked(&servers.postgres.log());
         opened.push(now - before);
         before = now;
-        if running.is_none() && pods.iter().all(|pod| pod.status()["children"][0]["phase"] == "running") {
+        if running.is_none() && pods.iter().all(|pod| pod.fake.status()["children"][0]["phase"] == "running") {
             running = Some(begun.elapsed().as_secs_f64());
         }
     }

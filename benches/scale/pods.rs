@@ -1,6 +1,7 @@
 //! Pods: each a real init with a role that sleeps, and real probes at the periods of the manifests.
 
 use crate::asleep::{Fake, answer};
+use crate::cgroup::Cgroup;
 use crate::common::NASTY;
 use kube_airflow_init::service::broker::Amqp;
 use kube_airflow_init::service::database::Postgres;
@@ -55,33 +56,43 @@ impl Shape {
         fake
     }
 
-    /// Begins all of them at once.
-    pub(crate) fn begin(self, count: usize, place: &Place) -> Vec<Fake> {
+    /// Begins all of them at once, each in a memory cgroup of its own, as containers are: who watches the memory looks
+    /// at the processes of the pod alone.
+    pub(crate) fn begin(self, count: usize, place: &Place) -> Vec<Pod> {
         let begin = |number| {
             let mut fake = self.pod(number, place);
             let name = format!("{PREFIX}{number}");
-            match self.role {
-                "worker" => fake.begin(&["airflow", "celery", "worker", "-H", &name]),
-                role => fake.begin(&[role]),
+            let worker = ["airflow", "celery", "worker", "-H", &name];
+            let words = if self.role == "worker" { &worker[..] } else { &[self.role] };
+            let group = Cgroup::new(256);
+            match &group {
+                Some(group) => fake.begin_in(&group.procs(), words),
+                None => fake.begin(words),
             }
-            fake
+            Pod { fake, _group: group }
         };
         (0..count).map(begin).collect()
     }
 }
 
+/// One of them. Its group ends after it.
+pub(crate) struct Pod {
+    pub(crate) fake: Fake,
+    _group: Option<Cgroup>,
+}
+
 /// Waits until every pod runs, and, where somebody is to keep connections, does so.
-pub(crate) fn until_running(pods: &[Fake], shape: Shape) {
+pub(crate) fn until_running(pods: &[Pod], shape: Shape) {
     for pod in pods {
-        pod.until("running");
+        pod.fake.until("running");
     }
     for pod in pods.iter().filter(|_| shape.kept) {
-        pod.until_kept();
+        pod.fake.until_kept();
     }
 }
 
 /// Probes all pods until `stop`, each at times of its own. Seconds that each probe took, and how many were down.
-pub(crate) fn probe(pods: &[Fake], stop: &AtomicBool) -> (Vec<f64>, usize) {
+pub(crate) fn probe(pods: &[Pod], stop: &AtomicBool) -> (Vec<f64>, usize) {
     let begun = Instant::now();
     let one = |pod: &Fake, kind: &str, period: f64, first: f64| {
         let (mut walls, mut down, mut due) = (Vec::new(), 0, first);
@@ -112,7 +123,7 @@ pub(crate) fn probe(pods: &[Fake], stop: &AtomicBool) -> (Vec<f64>, usize) {
                 // Spread evenly, and the two kinds of one pod without a fixed distance.
                 #[allow(clippy::cast_precision_loss, reason = "hundreds")]
                 let share = ((number * (7 + 4 * at)) % pods.len()) as f64 / pods.len() as f64;
-                asking.push(scope.spawn(move || one(pod, kind, period, share * period)));
+                asking.push(scope.spawn(move || one(&pod.fake, kind, period, share * period)));
             }
         }
         let (mut walls, mut down) = (Vec::new(), 0);
