@@ -7,6 +7,7 @@ use crate::service::broker::{self, Broker};
 use crate::service::{Failure, Limit};
 use serde_json::Value;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -105,6 +106,19 @@ impl Mailbox {
             Kind::Amqp(mailbox) => mailbox.ask(methods, until).await,
             Kind::Redis(mailbox) => mailbox.ask(methods, until).await,
         }
+    }
+
+    /// Where a Redis is, whose workers can be seen to fetch messages.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            Kind::Amqp(_) => None,
+            Kind::Redis(mailbox) => mailbox.peer(),
+        }
+    }
+
+    /// The queues that the worker has named, however long ago.
+    pub fn queues(&self) -> Option<&[String]> {
+        self.named.as_ref().map(|(_, queues)| queues.as_slice())
     }
 
     /// The queues of the worker, if it has named them a moment ago.

@@ -109,7 +109,8 @@ fn role(role: Role, words: Vec<OsString>, vars: &dyn Vars, signals: &Signals) ->
             let once = question || table::is_one_task(role);
             let restart = if once { Restart::Never } else { Restart::AfterOutage };
             let mut sidecars = sidecars(role, vars);
-            sidecars.retain(|sidecar| !(question && sidecar.gates));
+            // Nobody probes a question.
+            sidecars.retain(|sidecar| !(question && (sidecar.gates || sidecar.name == "http")));
             supervisor::run(&Job { sidecars, restart, ..job }, signals).code
         }
     }
@@ -126,11 +127,13 @@ fn sidecars(role: Role, vars: &dyn Vars) -> Vec<Sidecar> {
         gates: false,
         reads_status: false,
     };
+    let told = |variable: &env::Variable| vars.get(variable.name).is_some_and(|value| !value.is_empty());
     // Before the first success there are no DAGs.
     let git = Sidecar { restart: Again::Backoff, gates: true, ..row("git", When::Always) };
     // No role waits for its port; the tests of the gate do.
     let gates = cfg!(debug_assertions) && vars.get("KUBE_AIRFLOW_TEST_GATE").is_some();
-    let http = Sidecar { restart: Again::Backoff, reads_status: true, gates, ..row("http", When::Always) };
+    let served = told(&env::KUBE_AIRFLOW_HTTP);
+    let http = Sidecar { restart: Again::Backoff, reads_status: served, gates, ..row("http", When::Always) };
     // Done where there is no heartbeat or no server to lose.
     let heartbeat = Sidecar { restart: Again::Backoff, ..row("heartbeat", When::UntilDone) };
     // What the prepare stage says of it decides.
@@ -139,7 +142,6 @@ fn sidecars(role: Role, vars: &dyn Vars) -> Vec<Sidecar> {
     // Done where there is no memory cgroup. A role that is killed takes its reason from this one.
     let memory = Sidecar { restart: Again::Backoff, ..row("memory", When::UntilDone) };
     let groom = Sidecar { restart: Again::Backoff, ..row("groom", When::Always) };
-    let told = |variable: &env::Variable| vars.get(variable.name).is_some_and(|value| !value.is_empty());
     let grooms = told(&env::KUBE_AIRFLOW_LOGS_KEEP) || told(&env::KUBE_AIRFLOW_LOGS_MAX);
     // Done where there is no limit, or no database to take turns with.
     let restart = Sidecar { restart: Again::Backoff, ..row("restart", When::UntilDone) };
@@ -148,7 +150,7 @@ fn sidecars(role: Role, vars: &dyn Vars) -> Vec<Sidecar> {
         (git::role::is_wanted(vars) && table::has_dags(role), git),
         // What the variable says is the sidecar's business, and a mistake the settings'.
         // Who probes ask keeps its connections, also where no port is served.
-        (told(&env::KUBE_AIRFLOW_HTTP) || table::keeps(role), http),
+        (served || table::keeps(role), http),
         (table::drains(role), row("drain", When::WhileStopping)),
         (table::beats(role), heartbeat),
         (true, memory),

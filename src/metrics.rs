@@ -72,7 +72,7 @@ metrics! {
         "How often a role was started in this container; more than once in standalone, or after an outage that ended \
          it.", "";
     SIDECAR_STARTS = "sidecar_starts_total", Counter, ["sidecar"],
-        "How often a process beside the role was started in this container; the HTTP port itself is one of them.", "";
+        "How often a process beside the role was started in this container; the process of the HTTP port is one of them.", "";
     WAIT_SECONDS = "wait_seconds", Gauge, ["role"],
         "How long the last start has waited for the database and the broker.", "";
     MIGRATION_SECONDS = "migration_seconds", Gauge, ["role"],

@@ -11,6 +11,7 @@ use crate::git::{hook, role, wanted};
 use crate::probe::{Kind, by_port};
 use crate::process::parent::Parent;
 use crate::process::report::Message;
+use crate::process::told::Told;
 use crate::settings::http::{self, Listen};
 use crate::words::reason;
 use checks::Checks;
@@ -22,7 +23,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,8 +32,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 /// How many connections are served at once. One more, and the oldest that has not said what it wants makes room.
@@ -59,30 +61,39 @@ struct Port {
 
 /// Serves until the process that started us ends us or is gone.
 pub fn main(vars: &dyn Vars, parent: &Parent) -> u8 {
+    let Ok(told) = Told::begin() else { return Code::Os.number() };
     let Ok(listen) = http::read(vars) else {
         // The prepare stage says what is wrong, and with its end ours comes.
-        loop {
-            std::thread::park();
-        }
+        told.wait(None, None);
+        return Code::Success.number();
     };
+    let Ok(told) = told.comes() else { return Code::Os.number() };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Code::Os.number();
     };
     runtime.block_on(async {
         let checks = Checks::start(vars.all());
-        let listener = match listen {
-            Some(listen) => Some((listen, bind(listen).await)),
-            None => None,
-        };
         if let Some(socket) = by_port::listen(vars) {
             tokio::spawn(probes(socket, checks.clone()));
         }
-        parent.tell(&Message::Ready);
-        let Some((listen, listener)) = listener else { return std::future::pending().await };
-        info!("probes and metrics are served on {listen}");
-        let port = Port { checks, hook: role::hook(vars) };
-        serve(&listener, &Arc::new(port)).await;
+        let port = async {
+            let Some(listen) = listen else {
+                parent.tell(&Message::Ready);
+                return std::future::pending().await;
+            };
+            let listener = bind(listen).await;
+            info!("probes and metrics are served on {listen}");
+            parent.tell(&Message::Ready);
+            serve(&listener, &Arc::new(Port { checks: checks.clone(), hook: role::hook(vars) })).await;
+        };
+        tokio::select! {
+            () = port => {}
+            _ = told => {}
+        }
+        checks.close().await;
     });
+    // A check that hangs must not hold the end up.
+    runtime.shutdown_background();
     Code::Success.number()
 }
 
@@ -153,18 +164,27 @@ async fn serve(listener: &TcpListener, port: &Arc<Port>) {
     }
 }
 
+/// After an answer that a probe does not believe, its kind is left alone for so long: it would be asked twice.
+const ALONE: Duration = Duration::from_secs(30);
+
 /// Answers the probes of this container, which come one by one.
 async fn probes(listener: UnixListener, checks: Checks) {
     let settings = by_port::settings(&*checks.vars);
+    let alone = Arc::new(Mutex::new(BTreeMap::<&str, Instant>::new()));
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let checks = checks.clone();
+        let (checks, alone) = (checks.clone(), Arc::clone(&alone));
         tokio::spawn(async move {
-            if let Some(kind) = by_port::question(&mut stream, settings).await {
-                by_port::reply(&mut stream, &checks.verdict(kind).await).await;
+            let Some(kind) = by_port::question(&mut stream, settings).await else { return };
+            let since = alone.lock().await.get(checks::name(kind)).copied();
+            if since.is_some_and(|since| since.elapsed() < ALONE) {
+                return;
+            }
+            if !by_port::reply(&mut stream, &checks.verdict(kind).await).await {
+                alone.lock().await.insert(checks::name(kind), Instant::now());
             }
         });
     }

@@ -6,6 +6,7 @@
 
 mod ask;
 pub mod by_port;
+mod fetching;
 mod heartbeat;
 mod kept;
 mod known;

@@ -117,15 +117,15 @@ fn main() {
             theirs("workers, chart", ["pings", &broker]),
         ];
         // The last but the two that may be missing.
-        let (pooler, pooled) = servers.postgres.pgbouncer(&place.database, "transaction");
+        let (pgbouncer, pooled) = servers.postgres.pgbouncer(&place.database, "transaction");
         let behind = Place { database: pooled, ..place.clone() };
         let shape = Shape { role: "scheduler", kept: true, redis: false };
-        let before = servers::processor_time(&pooler);
+        let before = servers::processor_time(&pgbouncer);
         let begun = Instant::now();
         let part = one_of_ours("schedulers, behind PgBouncer", shape, (count, time), &behind, &servers);
-        let cores = (servers::processor_time(&pooler) - before) / begun.elapsed().as_secs_f64();
+        let cores = (servers::processor_time(&pgbouncer) - before) / begun.elapsed().as_secs_f64();
         parts.push(Part { pooler: Some(cores), ..part });
-        drop(pooler);
+        drop(pgbouncer);
         if has_redis {
             parts.push(ours("workers on Redis", "worker", true, true));
             parts.push(theirs("workers on Redis, chart", ["pings", &redis]));

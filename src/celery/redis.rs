@@ -11,6 +11,7 @@ use crate::words::now;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -51,6 +52,11 @@ impl Mailbox {
     /// Another limit, for a mailbox that is kept.
     pub(super) fn extend(&mut self, until: Instant) {
         self.until = until;
+    }
+
+    /// Where the broker is.
+    pub(super) const fn peer(&self) -> Option<SocketAddr> {
+        self.link.peer()
     }
 
     /// Whether messages can still be written over this connection.
@@ -100,6 +106,9 @@ impl Mailbox {
         let mut pause = FIRST;
         while heard > 0 && answers.iter().any(Option::is_none) && Instant::now() < until {
             sleep_until((Instant::now() + pause).min(until)).await;
+            if Instant::now() >= until {
+                break;
+            }
             pause = (pause * 3 / 2).min(LONGEST);
             let reply = match self.link.ask(words(["LRANGE", &key, "0", "-1"]), self.until).await {
                 // The end of our time, and not of the broker's: it has answered until now.
@@ -115,7 +124,8 @@ impl Mailbox {
         }
         // Where an answer may still come, the list stays for its hour: made anew by that, it would live for ever.
         if heard == 0 || answers.iter().all(Option::is_some) {
-            self.link.ask(words(["DEL", &key]), self.until).await?;
+            // Whether it is answered changes nothing for us.
+            let _ = self.link.ask(words(["DEL", &key]), self.until).await;
         }
         Ok(answers)
     }

@@ -20,6 +20,7 @@ use secrecy::ExposeSecret;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
+use std::time::Instant;
 use tracing::{error, info};
 
 /// Prints fresh keys, or makes a Secret of them.
@@ -143,12 +144,13 @@ pub(super) fn probe(probe: &cli::Probe, vars: &dyn Vars) -> Result<Code, Code> {
     let nothing = Verdict::unknown(kind);
     panic::answer_with(nothing.to_string(), if nothing.up { Code::Success } else { Code::Failed });
     let (tell, told) = std::sync::mpsc::channel();
-    let vars = vars.all();
+    let (vars, begun) = (vars.all(), Instant::now());
     std::thread::spawn(move || {
         panic::on_demand("in a probe".as_ref());
         // Nobody listens any more when it is too late.
-        let by_port = if role.is_none() { probe::by_port::ask(kind, &vars) } else { None };
-        let _ = tell.send(by_port.unwrap_or_else(|| probe::run(kind, role, timeout, &vars)));
+        let kept = if role.is_none() { probe::by_port::ask(kind, timeout, &vars) } else { None };
+        let rest = || timeout.saturating_sub(begun.elapsed());
+        let _ = tell.send(kept.unwrap_or_else(|| probe::run(kind, role, rest(), &vars)));
     });
     let verdict = told.recv_timeout(timeout).unwrap_or_else(|_| Verdict::late(timeout));
     print(&format!("{verdict}\n"))?;

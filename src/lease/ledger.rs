@@ -79,19 +79,21 @@ impl Ledger {
             session.rows(&sql, "the lease").await?;
         }
         session.extend(Instant::now() + reply);
+        // An epoch must outlive a crash of the server, which may be told to write its log later.
         let sql = format!(
-            "SELECT c.oid::text, format('%I.%I', n.nspname, c.relname), pg_is_in_recovery()::text FROM pg_class c JOIN \
-             pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('{TABLE}')"
+            "SELECT c.oid::text, format('%I.%I', n.nspname, c.relname), pg_is_in_recovery()::text, CASE WHEN \
+             current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END FROM \
+             pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('{TABLE}')"
         );
         let found = session.rows(&sql, "the lease").await?;
         let name = session.name();
         match found.first().map(Vec::as_slice) {
-            Some([_, _, recovery]) if recovery == "true" => {
+            Some([_, _, recovery, _]) if recovery == "true" => {
                 session.close().await;
                 let reason = format!("{name}: the server is a standby, whose locks hold nobody back on the primary");
                 Err(Failure::passing(Code::Unavailable, reason).into())
             }
-            Some([space, table, _]) => Ok(Self { session, space: number(Some(space)), table: table.clone(), reply }),
+            Some([space, table, ..]) => Ok(Self { session, space: number(Some(space)), table: table.clone(), reply }),
             _ => {
                 session.close().await;
                 Err(Failure::passing(Code::Unavailable, format!("{name}: the table {TABLE} is not there")).into())

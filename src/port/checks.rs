@@ -55,6 +55,7 @@ pub(super) struct Tally {
 #[derive(Clone)]
 pub(super) struct Checks {
     pub(super) vars: Arc<BTreeMap<OsString, OsString>>,
+    kept: Kept,
     liveness: UnboundedSender<Question>,
     others: UnboundedSender<Question>,
     tallies: watch::Receiver<[Tally; 3]>,
@@ -72,15 +73,21 @@ impl Checks {
         let vars = Arc::new(vars);
         let ((liveness, first), (others, second)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let (told, tallies) = watch::channel(Default::default());
+        let kept = Kept::here();
         let desk = Desk {
             vars: Arc::clone(&vars),
-            kept: Kept::here(),
+            kept: kept.clone(),
             verdicts: Default::default(),
             samples: Subject::default(),
             tallies: told,
         };
         tokio::spawn(desk.serve(first, second));
-        Self { vars, liveness, others, tallies }
+        Self { vars, kept, liveness, others, tallies }
+    }
+
+    /// Ends the connections that are kept.
+    pub(super) async fn close(&self) {
+        self.kept.close().await;
     }
 
     /// The answer to a probe, within [`DEADLINE`].

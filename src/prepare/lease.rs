@@ -1,6 +1,7 @@
 //! The lease of a scheduler: the last step before it is executed, and the process that holds it meanwhile.
 
 use crate::airflow::options;
+use crate::backoff::Backoff;
 use crate::env::{KUBE_AIRFLOW_HOSTNAME, Vars};
 use crate::exit::Code;
 use crate::lease::guard::{self, End, Guard, Standing};
@@ -19,6 +20,7 @@ use crate::words::{now, reason};
 use secrecy::ExposeSecret as _;
 use std::path::Path;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 /// Writes what Airflow's sessions carry the lease with.
@@ -51,7 +53,16 @@ pub(super) async fn hold(resolved: &Resolved, environment: &mut Environment, par
         return Err(Code::Settings);
     };
     let direct = services::direct(resolved, &database).unwrap_or_else(|| database.clone());
-    match guard::prepare(&database, &direct).await {
+    let until = Instant::now() + PATIENCE;
+    let mut pauses = Backoff::default();
+    let prepared = loop {
+        match guard::prepare(&database, &direct).await {
+            // It was there a moment ago: it is being started again.
+            Err(refusal) if refusal.failure.heals && Instant::now() < until => sleep(pauses.next()).await,
+            prepared => break prepared,
+        }
+    };
+    match prepared {
         Ok((false, false)) => {}
         Ok((true, false)) => {
             let Some(name) = options::DATABASE_URL.variable(resolved.installed.version) else {
@@ -95,6 +106,8 @@ pub(super) async fn hold(resolved: &Resolved, environment: &mut Environment, par
     if parent::die_together() { Ok(()) } else { Err(Code::Os) }
 }
 
+/// How long a server that has just answered may be away.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is looked for schedulers without a lease.
 const STRANGERS: Duration = Duration::from_secs(30);
 /// A heartbeat that is older tells of nobody who is there.

@@ -1,5 +1,6 @@
 //! Asking a running role, in the way that the table names for it.
 
+use super::fetching;
 use super::kept::Kept;
 use super::known::{Known, Place};
 use super::stalled::{self, Look};
@@ -13,7 +14,11 @@ use crate::service::database::Database;
 use crate::service::{Failure, page};
 use crate::words::now;
 use serde_json::Value;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// A worker on Redis asks for messages once a second.
+const FETCHED: Duration = Duration::from_secs(3);
 
 /// Asks what `kind` wants to know.
 pub(super) async fn ask(kind: Kind, target: &ProbeTarget, state: &mut ProbeState, limits: Limits) -> Answer {
@@ -210,6 +215,10 @@ async fn ping(kind: Kind, target: &ProbeTarget, state: &mut ProbeState, limits: 
     if let Some(kept) = &target.kept
         && let Some(mut mailbox) = kept.mailbox(&brokers, &node, limits.asked).await
     {
+        if let Some(answer) = fetches(kind, target, state, &mut mailbox.link, &node).await {
+            kept.keep(mailbox).await;
+            return answer;
+        }
         let soon = Kept::soon(limits.asked);
         let limits = Limits { asked: soon, all: soon };
         let answer = talk(kind, target, state, (&mut mailbox.link, &node), limits).await;
@@ -239,7 +248,34 @@ async fn ping(kind: Kind, target: &ProbeTarget, state: &mut ProbeState, limits: 
         Err(failure) => Err(failure),
     };
     mailbox.close().await;
-    answer.unwrap_or_else(|failure| Answer::DependencyDown(Cause::BrokerAway, failure.reason))
+    match answer {
+        // It answers, and more it would not say in time.
+        Ok(Answer::NotAsked(reason)) => Answer::Healthy(Cause::Answers, reason),
+        Ok(answer) => answer,
+        Err(failure) => Answer::DependencyDown(Cause::BrokerAway, failure.reason),
+    }
+}
+
+/// A worker that has just asked its Redis for messages needs no ping: it lives, is connected, and takes what comes. None
+/// where that is not so, or where messages wait all the same.
+async fn fetches(
+    kind: Kind,
+    target: &ProbeTarget,
+    state: &mut ProbeState,
+    mailbox: &mut Mailbox,
+    node: &str,
+) -> Option<Answer> {
+    let since = fetching::since(target.main?.pid, mailbox.peer()?).filter(|since| *since < FETCHED)?;
+    if kind == Kind::Liveness {
+        mailbox.queues()?;
+        if state.stalled.is_some() || waiting(mailbox).await.ok()? > 0 {
+            return None;
+        }
+    } else if !mailbox.is_served().await {
+        return None;
+    }
+    let reason = format!("{node} asked for messages {:.1} s ago", since.as_secs_f64());
+    Some(Answer::Healthy(Cause::Answers, reason))
 }
 
 /// Asks a worker that is connected, as far as anybody knows.
@@ -280,7 +316,11 @@ async fn talk(
     }
     let [active, counts] = mailbox.ask(["active", "stats"], limits.all).await?;
     let Some(look) = active.zip(counts).and_then(|(active, counts)| look(ready, &active, &counts)) else {
-        return Ok(text);
+        // Over a connection that is kept there may only have been too little time.
+        return Ok(match text {
+            Answer::Healthy(_, reason) => Answer::NotAsked(reason),
+            other => other,
+        });
     };
     state.stalled = stalled::after(state.stalled.as_ref(), look, now());
     let hungry = state.stalled.as_ref().map_or(0.0, stalled::Stalled::seconds);
@@ -297,7 +337,7 @@ async fn talk(
 /// How many messages are in the queues that a worker has named.
 async fn waiting(mailbox: &mut Mailbox) -> Result<u64, Failure> {
     let mut ready = 0;
-    for queue in mailbox.named().unwrap_or_default().to_vec() {
+    for queue in mailbox.queues().unwrap_or_default().to_vec() {
         ready += mailbox.depth(&queue).await?.map_or(0, |depth| u64::from(depth.ready));
     }
     Ok(ready)

@@ -4,8 +4,8 @@
 
 use super::{Cause, Kind, Verdict};
 use crate::env::{self, Vars};
-use crate::status::{self, state_dir};
-use nix::unistd::geteuid;
+use crate::status::{self, Child, Phase, state_dir};
+use nix::unistd::{geteuid, getppid};
 use serde_json::{Value, json};
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,19 +14,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::timeout;
 
 /// Its name in the folder of the status files.
 const NAME: &str = "probe.sock";
-/// What is not answered within this time is asked in the usual way.
+/// What is not answered within this time, or within this part of the probe's own, is asked in the usual way.
 const AT_ONCE: Duration = Duration::from_millis(700);
+const PART: u32 = 5;
 /// More than a question or an answer.
 const LARGEST: u64 = 16 * 1024;
 /// How long a client may take to say what it wants.
 const HEAD: Duration = Duration::from_secs(2);
 
-/// The socket, for our user alone; none where there is no folder for it, or its path is too long for one.
+/// The socket, for our user alone; none where there is no folder for it, or its path is too long for one. Another init
+/// that somebody starts in the container leaves it to the first one.
 pub fn listen(vars: &dyn Vars) -> Option<UnixListener> {
+    let init = status::read(vars)?.init.pid;
+    if init != getppid().as_raw() {
+        return None;
+    }
     let folder = state_dir::find(vars)?;
     let path = folder.join(NAME);
     // Nobody may connect before its mode is right: the folder may be one that others can enter.
@@ -46,32 +51,38 @@ pub async fn question(stream: &mut UnixStream, settings: u64) -> Option<Kind> {
         return None;
     }
     let mut text = Vec::new();
-    timeout(HEAD, stream.take(LARGEST).read_to_end(&mut text)).await.ok()?.ok()?;
+    tokio::time::timeout(HEAD, stream.take(LARGEST).read_to_end(&mut text)).await.ok()?.ok()?;
     let question: Value = serde_json::from_slice(&text).ok()?;
     let kinds = [Kind::Liveness, Kind::Readiness, Kind::Startup];
     kinds.into_iter().find(|kind| question["kind"] == word(*kind)).filter(|_| question["settings"] == settings)
 }
 
-/// Answers it, if the answer is a good one; else the probe asks by itself.
-pub async fn reply(stream: &mut UnixStream, verdict: &Verdict) {
-    if verdict.up && verdict.causes.iter().all(|cause| matches!(cause, Cause::HeartbeatYoung | Cause::Answers)) {
+/// Answers it, if the answer is a good one; else the probe asks by itself. Says whether it was.
+pub async fn reply(stream: &mut UnixStream, verdict: &Verdict) -> bool {
+    let good = verdict.up && verdict.causes.iter().all(|cause| matches!(cause, Cause::HeartbeatYoung | Cause::Answers));
+    if good {
         // A probe that has gone has asked by itself.
         let _ = stream.write_all(json!({ "up": verdict.reason }).to_string().as_bytes()).await;
     }
+    good
 }
 
 /// A good answer of the sidecar to a probe of the role that runs here, if there is one at once.
-pub fn ask(kind: Kind, vars: &dyn Vars) -> Option<Verdict> {
+///
+/// `timeout` is what the probe has in all.
+pub fn ask(kind: Kind, timeout: Duration, vars: &dyn Vars) -> Option<Verdict> {
     let path = state_dir::find(vars)?.join(NAME);
     fs::symlink_metadata(&path).ok()?;
     // What the phase or the kernel knows, each probe looks at: an answer is kept for a second.
     let status = status::read(vars)?;
-    if status.stopping.is_some() || status.children.iter().any(|child| super::before_asking(kind, child).is_some()) {
+    let unknown = |child: &Child| child.phase == Phase::Running && super::before_asking(kind, child).is_none();
+    if status.stopping.is_some() || !status.children.iter().all(unknown) {
         return None;
     }
+    let limit = AT_ONCE.min(timeout / PART);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let question = json!({ "kind": word(kind), "settings": settings(vars) }).to_string();
-    let answer = runtime.block_on(async { timeout(AT_ONCE, converse(path, question)).await.ok()? })?;
+    let answer = runtime.block_on(async { tokio::time::timeout(limit, converse(path, question)).await.ok()? })?;
     let answer: Value = serde_json::from_slice(&answer).ok()?;
     Some(Verdict::new(true, Cause::Answers, answer["up"].as_str()?.to_owned()))
 }

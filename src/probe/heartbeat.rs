@@ -78,7 +78,7 @@ impl Watched {
     fn seen_by_another(&self, vars: &dyn Vars) -> Option<Duration> {
         self.served(now()).or_else(|| {
             self.question.as_ref().filter(|_| self.trace.away.is_none())?;
-            by_port::ask(Kind::Startup, vars).and_then(|_| self.served(now()))
+            by_port::ask(Kind::Startup, ATTEMPT, vars).and_then(|_| self.served(now()))
         })
     }
 

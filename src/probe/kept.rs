@@ -6,6 +6,7 @@
 use crate::celery::Mailbox;
 use crate::metadb::Session;
 use crate::metadb::job::{self, Beat};
+use crate::service::GOODBYE;
 use crate::service::broker::Broker;
 use crate::service::database::Database;
 use crate::words::now;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// A connection is opened anew after this time: a password that was changed, or a server that was put in place of
 /// another one, is noticed by then.
@@ -70,7 +71,8 @@ impl Kept {
     async fn session(&self, database: &Database, until: Instant) -> Option<Open<Session>> {
         let (slot, database) = (Arc::clone(&self.database), database.clone());
         let opened = self.handle.spawn(async move {
-            match slot.lock().await.take() {
+            let before = slot.lock().await.take();
+            match before {
                 Some(mut open) if open.since.elapsed() < LONGEST => {
                     open.link.extend(until);
                     return Some(open);
@@ -81,7 +83,9 @@ impl Kept {
                 }
                 None => {}
             }
-            Some(Open { link: Session::open(&database, until).await.ok()??, since: Instant::now() })
+            let opened = Open { link: Session::open(&database, until).await.ok()??, since: Instant::now() };
+            tokio::spawn(over(slot, Session::close));
+            Some(opened)
         });
         timeout_at(until, opened).await.ok()?.ok()?
     }
@@ -95,8 +99,8 @@ impl Kept {
         let until = Self::soon(until);
         let (slot, brokers, node) = (Arc::clone(&self.broker), brokers.to_vec(), node.to_owned());
         let opened = self.handle.spawn(async move {
-            let mut slot = slot.lock().await;
-            match slot.take() {
+            let before = slot.lock().await.take();
+            match before {
                 Some(mut open) if open.since.elapsed() < LONGEST => {
                     open.link.extend(until);
                     return Some(open);
@@ -104,7 +108,9 @@ impl Kept {
                 Some(Open { link, .. }) => link.close().await,
                 None => {}
             }
-            Some(Open { link: Mailbox::open(&brokers, &node, until).await.ok()??, since: Instant::now() })
+            let opened = Open { link: Mailbox::open(&brokers, &node, until).await.ok()??, since: Instant::now() };
+            tokio::spawn(over(slot, Mailbox::close));
+            Some(opened)
         });
         timeout_at(until, opened).await.ok()?.ok()?
     }
@@ -117,8 +123,31 @@ impl Kept {
         }
     }
 
+    /// Says goodbye on all of them: a server would complain about a connection that just ends.
+    pub async fn close(&self) {
+        let end = async {
+            if let Some(Open { mut link, .. }) = self.database.lock().await.take() {
+                link.extend(Instant::now() + GOODBYE);
+                link.close().await;
+            }
+            if let Some(Open { link, .. }) = self.broker.lock().await.take() {
+                link.close().await;
+            }
+        };
+        let _ = timeout_at(Instant::now() + GOODBYE, end).await;
+    }
+
     /// Until when a kept connection is given time.
     pub(super) fn soon(until: Instant) -> Instant {
         until.min(Instant::now() + AT_ONCE)
+    }
+}
+
+/// Closes what is still kept when its time is over, though nobody asks any more.
+async fn over<T, F: Future<Output = ()>>(slot: Arc<Mutex<Option<Open<T>>>>, close: impl FnOnce(T) -> F) {
+    sleep(LONGEST).await;
+    let over = slot.lock().await.take_if(|open| open.since.elapsed() >= LONGEST);
+    if let Some(Open { link, .. }) = over {
+        close(link).await;
     }
 }

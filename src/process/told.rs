@@ -6,6 +6,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// What has ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,20 @@ impl Told {
         set.add(Signal::SIGTERM);
         set.thread_block()?;
         Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+    }
+
+    /// TERM, to be waited for in a runtime. A thread of its own sleeps until it comes.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn comes(self) -> std::io::Result<oneshot::Receiver<()>> {
+        let (tell, told) = oneshot::channel();
+        let wait = move || {
+            self.wait(None, None);
+            let _ = tell.send(());
+        };
+        std::thread::Builder::new().stack_size(64 * 1024).spawn(wait)?;
+        Ok(told)
     }
 
     /// Sleeps until TERM, until the kernel says that `file` (of a cgroup) has changed since it was read last, or for

@@ -88,7 +88,9 @@ pub(super) fn direct(r: &mut Reader<'_>) -> Option<(String, u16)> {
     let variable = &env::KUBE_AIRFLOW_DATABASE_DIRECT;
     let text = r.text(variable)?;
     let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    let known = parts.filter(|(_, port)| *port > 0).and_then(|(host, port)| Some((host_name(host).ok()?, port)));
+    let is_folder = |host: &str| host.starts_with('/') && !host.contains(['@', ':']);
+    let host = |host: &str| if is_folder(host) { Ok(host.to_owned()) } else { host_name(host) };
+    let known = parts.filter(|(_, port)| *port > 0).and_then(|(name, port)| Some((host(name).ok()?, port)));
     if known.is_none() {
         r.problem(variable, "is not host:port", "write it like `postgres-0.postgres:5432`");
     }

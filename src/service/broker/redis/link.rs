@@ -22,6 +22,10 @@ pub(crate) struct Link {
     broker: Redis,
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+    /// Where the other end is, as the kernel has it.
+    peer: Option<SocketAddr>,
+    /// Replies are still to come to what was asked before: the next one would not be that to the next question.
+    owed: bool,
 }
 
 impl Redis {
@@ -72,6 +76,7 @@ pub(crate) async fn connect(broker: &Redis, limit: impl Into<Limit>, left: usize
 /// Connects, with TLS where it is asked for.
 async fn open(broker: &Redis, limit: Limit, left: usize) -> Result<(Link, Instant), Failure> {
     let name = broker.name();
+    let mut peer = None;
     let (stream, until): (Box<dyn Stream>, Instant) = match &broker.place {
         Place::Socket(path) => {
             let until = limit.share(left);
@@ -86,6 +91,7 @@ async fn open(broker: &Redis, limit: Limit, left: usize) -> Result<(Link, Instan
             let (stream, until) = dial((host, *port), &name, limit, left, TcpStream::connect).await?;
             // What is asked is small; a refusal costs some milliseconds and nothing else.
             let _ = stream.set_nodelay(true);
+            peer = stream.peer_addr().ok();
             match connector {
                 None => (Box::new(stream), until),
                 Some((connector, server)) => {
@@ -106,13 +112,18 @@ async fn open(broker: &Redis, limit: Limit, left: usize) -> Result<(Link, Instan
             }
         }
     };
-    Ok((Link { broker: broker.clone(), stream, buffer: Vec::new() }, until))
+    Ok((Link { broker: broker.clone(), stream, buffer: Vec::new(), peer, owed: false }, until))
 }
 
 impl Link {
     /// Who it is.
     pub(crate) const fn broker(&self) -> &Redis {
         &self.broker
+    }
+
+    /// Where the other end is, as the kernel has it; none on a socket of this machine.
+    pub(crate) const fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Authentication, the database, a sign of life and one `question`, all in one go.
@@ -186,6 +197,10 @@ impl Link {
         commands: &[Vec<W>],
         until: Instant,
     ) -> Result<Vec<Reply>, Failure> {
+        if self.owed {
+            return Err(silent(&self.broker.name()));
+        }
+        self.owed = true;
         let bytes = commands.iter().map(|words| resp::command(words)).collect::<Vec<_>>().concat();
         let exchange = async {
             // A server that hangs up has said why before.
@@ -205,7 +220,10 @@ impl Link {
             Ok(replies)
         };
         match timeout_at(until, exchange).await {
-            Ok(replies) => replies,
+            Ok(replies) => {
+                self.owed = replies.is_err();
+                replies
+            }
             Err(_) => Err(silent(&self.broker.name())),
         }
     }
