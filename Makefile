@@ -13,7 +13,7 @@ VERSIONS ?=
 # What `make lock` resolves; empty means all.
 AIRFLOW_VERSION ?=
 
-.PHONY: help run test test-all sweep lint docs binary binary-aarch64 release notices build build-official publish check-dags bench bench-images lock clean
+.PHONY: help run test test-all sweep lint docs site binary binary-aarch64 release notices build build-official publish check-dags bench bench-images lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{ printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,12 +30,15 @@ test-all: ## the same and the long ones: every line and release of Airflow, the 
 sweep: ## every release from 1.10.12 to the newest through every step (VERSIONS="2.4.3 3.1.8" for some); writes docs/versions.md
 	@scripts/sweep $(VERSIONS)
 
-lint: ## format, clippy, rustdoc, shellcheck, cargo-deny; warnings are errors
+lint: ## format, clippy, rustdoc, shellcheck, cargo-deny, the site and its links; warnings are errors
 	@scripts/lint
 
 docs: ## writes the reference pages of docs/ anew
 	@cargo build --locked
 	@for page in variables exit-codes roles compatibility metrics git-sync; do target/debug/kube-airflow-init reference $$page > docs/$$page.md; done
+
+site: ## the pages as a site with search, in target/site
+	@scripts/site
 
 binary: ## the static release binary for x86_64, and its symbols beside it
 	@scripts/binary x86_64
