@@ -256,8 +256,8 @@ async fn ping(kind: Kind, target: &ProbeTarget, state: &mut ProbeState, limits: 
     }
 }
 
-/// A worker that has just asked its Redis for messages needs no ping: it lives, is connected, and takes what comes. None
-/// where that is not so, or where messages wait all the same.
+/// A worker that has just asked its Redis for messages needs no ping: it lives, is connected, and takes what comes.
+/// None where that is not so, or where messages wait all the same.
 async fn fetches(
     kind: Kind,
     target: &ProbeTarget,

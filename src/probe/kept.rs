@@ -1,7 +1,7 @@
-//! Connections that outlive a probe, in a process that does. Only what is well is believed over them; whatever else they
-//! say, or do not say at once, is asked anew over a connection of its own, so that a kept one never is the reason of a
-//! verdict. A session in the database is kept for heartbeats alone: the roles that have one are few and hold sessions of
-//! their own, and a thousand workers would need a thousand of them.
+//! Connections that outlive a probe, in a process that does. Only what is well is believed over them; whatever else
+//! they say, or do not say at once, is asked anew over a connection of its own, so that a kept one never is the reason
+//! of a verdict. A session in the database is kept for heartbeats alone: the roles that have one are few and hold
+//! sessions of their own, and a thousand workers would need a thousand of them.
 
 use crate::celery::Mailbox;
 use crate::metadb::Session;

@@ -384,15 +384,12 @@ fn a_thousand_probes_leave_nothing_and_fifty_at_once_all_answer() {
         assert!(up, "{line}");
     }
     assert_eq!(fake.processes(), processes);
-    assert_eq!(
-        files(&fake),
-        ["init.json", "probe.sock", "scheduler-heartbeat.json", "scheduler-probes.json", "scheduler.json"]
-    );
+    let all = ["init.json", "probe.sock", "scheduler-heartbeat.json", "scheduler-probes.json", "scheduler.json"];
+    assert_eq!(files(&fake), all);
     let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", database.name);
     eventually("no session is left", || server.sql("postgres", &sessions) == "0");
     let log = server.log();
     assert!(!log.contains("unexpected EOF") && !log.contains("incomplete startup packet"), "{log}");
-
     let children: Vec<_> = (0..50).map(|_| fake.probe_later(&["readiness", "--timeout", "60s"])).collect();
     for child in children {
         let (up, line) = asleep::answer(&child.wait_with_output().unwrap());

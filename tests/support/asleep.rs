@@ -34,8 +34,8 @@ const KEYS: [(&str, &str); 3] = [
 ];
 
 impl Fake {
-    /// `version` of Airflow with the settings that every role needs. Its probes ask by themselves, so that each sees what
-    /// a test has just changed; [`Fake::kept`] has them asked over connections that are kept.
+    /// `version` of Airflow with the settings that every role needs. Its probes ask by themselves, so that each sees
+    /// what a test has just changed; [`Fake::kept`] has them asked over connections that are kept.
     pub(crate) fn new(version: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);
