@@ -25,7 +25,7 @@ const LIVES: &str = "3600";
 const FIRST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// A conversation with one worker. To be ended with [`Mailbox::close`].
+/// A conversation with one worker, which ends when it is dropped.
 pub(super) struct Mailbox {
     link: Link,
     node: String,
