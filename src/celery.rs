@@ -108,7 +108,7 @@ impl Mailbox {
         }
     }
 
-    /// Where a Redis is, whose workers can be seen to fetch messages.
+    /// Where a Redis is, whose workers can be seen to speak to it.
     pub fn peer(&self) -> Option<SocketAddr> {
         match &self.kind {
             Kind::Amqp(_) => None,

@@ -6,11 +6,11 @@
 
 mod ask;
 pub mod by_port;
-mod fetching;
 mod heartbeat;
 mod kept;
 mod known;
 pub mod samples;
+mod spoken;
 mod stalled;
 mod state;
 mod target;

@@ -1,8 +1,8 @@
 //! Asking a running role, in the way that the table names for it.
 
-use super::fetching;
 use super::kept::Kept;
 use super::known::{Known, Place};
+use super::spoken;
 use super::stalled::{self, Look};
 use super::state::ProbeState;
 use super::target::ProbeTarget;
@@ -17,8 +17,8 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A worker on Redis asks for messages once a second.
-const FETCHED: Duration = Duration::from_secs(3);
+/// A worker speaks to its Redis every two seconds at least.
+const SPOKEN: Duration = Duration::from_secs(3);
 
 /// Asks what `kind` wants to know.
 pub(super) async fn ask(kind: Kind, target: &ProbeTarget, state: &mut ProbeState, limits: Limits) -> Answer {
@@ -215,7 +215,7 @@ async fn ping(kind: Kind, target: &ProbeTarget, state: &mut ProbeState, limits: 
     if let Some(kept) = &target.kept
         && let Some(mut mailbox) = kept.mailbox(&brokers, &node, limits.asked).await
     {
-        if let Some(answer) = fetches(kind, target, state, &mut mailbox.link, &node).await {
+        if let Some(answer) = speaks(kind, target, state, &mut mailbox.link, &node).await {
             kept.keep(mailbox).await;
             return answer;
         }
@@ -256,16 +256,16 @@ async fn ping(kind: Kind, target: &ProbeTarget, state: &mut ProbeState, limits: 
     }
 }
 
-/// A worker that has just asked its Redis for messages needs no ping: it lives, is connected, and takes what comes.
-/// None where that is not so, or where messages wait all the same.
-async fn fetches(
+/// A worker that has just spoken to its Redis needs no ping: it lives and is connected. None where that is not so, or
+/// where messages wait, so that it is asked whether it takes them.
+async fn speaks(
     kind: Kind,
     target: &ProbeTarget,
     state: &mut ProbeState,
     mailbox: &mut Mailbox,
     node: &str,
 ) -> Option<Answer> {
-    let since = fetching::since(target.main?.pid, mailbox.peer()?).filter(|since| *since < FETCHED)?;
+    let since = spoken::since(target.main?.pid, mailbox.peer()?).filter(|since| *since < SPOKEN)?;
     if kind == Kind::Liveness {
         mailbox.queues()?;
         if state.stalled.is_some() || waiting(mailbox).await.ok()? > 0 {
@@ -274,7 +274,7 @@ async fn fetches(
     } else if !mailbox.is_served().await {
         return None;
     }
-    let reason = format!("{node} asked for messages {:.1} s ago", since.as_secs_f64());
+    let reason = format!("{node} spoke to its Redis {:.1} s ago", since.as_secs_f64());
     Some(Answer::Healthy(Cause::Answers, reason))
 }
 

@@ -142,10 +142,10 @@ fn matrix(line: &str) {
         stack.expect("UUU", "");
         pause();
     }
-    // One that fetches messages is not pinged, and nobody else is woken.
+    // One that speaks to its Redis is not pinged, and nobody else is woken.
     eventually("nobody is pinged", || {
         let (letters, lines) = stack.fake.all();
-        letters == "UUU" && lines.matches("asked for messages").count() == 3
+        letters == "UUU" && lines.matches("spoke to its Redis").count() == 3
     });
     let more = opened(&node) - before;
     assert!(more <= 4, "{more} connections for 60 probes");

@@ -1,7 +1,7 @@
-//! Whether a worker fetches messages from its Redis, as the kernel sees it. The loop that does all of a worker's work
-//! asks for messages about once a second (`BRPOP` with a limit of a second, `kombu/transport/redis.py`), so one whose
-//! socket has just sent something lives, is connected, and takes messages. A ping would say no more, and on Redis it
-//! wakes every worker, because control messages go to all of them.
+//! When a worker last spoke to its Redis, as the kernel sees it. The loop that does all of a worker's work asks for
+//! messages about once a second (`BRPOP` with a limit of a second, `kombu/transport/redis.py`) and says every two
+//! seconds that it is alive (`celery/worker/heartbeat.py`), so one whose socket has just sent something lives and is
+//! connected. A ping would say no more, and on Redis it wakes every worker, because control messages go to all of them.
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, sendto, socket_with, sockopt,
