@@ -116,14 +116,14 @@ impl Mailbox {
         }
     }
 
-    /// The queues that the worker has named, however long ago.
+    /// The queues that the worker has named.
     pub fn queues(&self) -> Option<&[String]> {
         self.named.as_ref().map(|(_, queues)| queues.as_slice())
     }
 
-    /// The queues of the worker, if it has named them a moment ago.
-    pub fn named(&self) -> Option<&[String]> {
-        self.named.as_ref().filter(|(at, _)| at.elapsed() < NAMED).map(|(_, queues)| queues.as_slice())
+    /// Whether it has named them a moment ago.
+    pub fn knows_queues(&self) -> bool {
+        self.named.as_ref().is_some_and(|(at, _)| at.elapsed() < NAMED)
     }
 
     /// Takes down the queues that the worker names: its answer to `active_queues`.

@@ -108,9 +108,8 @@ fn role(role: Role, words: Vec<OsString>, vars: &dyn Vars, signals: &Signals) ->
             // Airflow alone.
             let once = question || table::is_one_task(role);
             let restart = if once { Restart::Never } else { Restart::AfterOutage };
-            let mut sidecars = sidecars(role, vars);
-            // Nobody probes a question.
-            sidecars.retain(|sidecar| !(question && (sidecar.gates || sidecar.name == "http")));
+            // What runs beside a role has nothing to do for a question.
+            let sidecars = if question { Vec::new() } else { sidecars(role, vars) };
             supervisor::run(&Job { sidecars, restart, ..job }, signals).code
         }
     }

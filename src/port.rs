@@ -8,7 +8,7 @@ use crate::backoff::Backoff;
 use crate::env::Vars;
 use crate::exit::Code;
 use crate::git::{hook, role, wanted};
-use crate::probe::{Kind, by_port};
+use crate::probe::{Kind, socket};
 use crate::process::parent::Parent;
 use crate::process::report::Message;
 use crate::process::told::Told;
@@ -73,7 +73,7 @@ pub fn main(vars: &dyn Vars, parent: &Parent) -> u8 {
     };
     runtime.block_on(async {
         let checks = Checks::start(vars.all());
-        if let Some(socket) = by_port::listen(vars) {
+        if let Some(socket) = socket::listen(vars) {
             tokio::spawn(probes(socket, checks.clone()));
         }
         let port = async {
@@ -169,7 +169,7 @@ const ALONE: Duration = Duration::from_secs(30);
 
 /// Answers the probes of this container, which come one by one.
 async fn probes(listener: UnixListener, checks: Checks) {
-    let settings = by_port::settings(&*checks.vars);
+    let settings = socket::settings(&*checks.vars);
     let alone = Arc::new(Mutex::new(BTreeMap::<&str, Instant>::new()));
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
@@ -178,12 +178,12 @@ async fn probes(listener: UnixListener, checks: Checks) {
         };
         let (checks, alone) = (checks.clone(), Arc::clone(&alone));
         tokio::spawn(async move {
-            let Some(kind) = by_port::question(&mut stream, settings).await else { return };
+            let Some(kind) = socket::question(&mut stream, settings).await else { return };
             let since = alone.lock().await.get(checks::name(kind)).copied();
             if since.is_some_and(|since| since.elapsed() < ALONE) {
                 return;
             }
-            if !by_port::reply(&mut stream, &checks.verdict(kind).await).await {
+            if !socket::reply(&mut stream, &checks.verdict(kind).await).await {
                 alone.lock().await.insert(checks::name(kind), Instant::now());
             }
         });

@@ -5,11 +5,11 @@
 //! database or the broker is neither the role's fault nor cured by its death, so liveness stays up with the reason.
 
 mod ask;
-pub mod by_port;
 mod heartbeat;
 mod kept;
 mod known;
 pub mod samples;
+pub mod socket;
 mod spoken;
 mod stalled;
 mod state;

@@ -14,6 +14,7 @@ use crate::env::{self, Vars};
 use crate::migrate::Mode;
 use crate::service::broker::Broker;
 use crate::service::database::Database;
+use crate::text::Part;
 use problem::{Problem, Problems};
 use reader::Reader;
 use secrecy::SecretString;
@@ -38,7 +39,7 @@ pub struct Settings {
     /// The database of `POSTGRES_*`.
     pub database: Service<Database>,
     /// The database server behind a pooler.
-    pub direct: Option<(String, u16)>,
+    pub direct: Option<(Part, u16)>,
     /// The broker of `RABBITMQ_*` or `REDIS_*`.
     pub broker: Service<Broker>,
     /// Executor, as Airflow spells it, and the variable that names it.

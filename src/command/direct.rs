@@ -148,7 +148,7 @@ pub(super) fn probe(probe: &cli::Probe, vars: &dyn Vars) -> Result<Code, Code> {
     std::thread::spawn(move || {
         panic::on_demand("in a probe".as_ref());
         // Nobody listens any more when it is too late.
-        let kept = if role.is_none() { probe::by_port::ask(kind, timeout, &vars) } else { None };
+        let kept = if role.is_none() { probe::socket::ask(kind, timeout, &vars) } else { None };
         let rest = || timeout.saturating_sub(begun.elapsed());
         let _ = tell.send(kept.unwrap_or_else(|| probe::run(kind, role, rest(), &vars)));
     });

@@ -249,7 +249,7 @@ pub fn known<T: Clone, E: std::error::Error>(
 
 /// The server behind a pooler.
 pub fn direct(resolved: &Resolved, database: &Database) -> Option<Database> {
-    resolved.direct.as_ref().and_then(|(host, port)| database.direct(host, *port))
+    resolved.direct.as_ref().and_then(|(host, port)| database.direct(host.raw(), *port))
 }
 
 /// What a command printed, as SQLAlchemy takes it (`sqlalchemy/engine/url.py`, a pattern without an anchor): in a query

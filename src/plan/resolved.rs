@@ -43,7 +43,7 @@ pub struct Resolved {
     /// The schema of its tables, when it was told.
     pub schema: Option<String>,
     /// The database server behind a pooler.
-    pub direct: Option<(String, u16)>,
+    pub direct: Option<(Part, u16)>,
     /// The broker, when it is needed; several for failover.
     pub broker: Option<Endpoint<Vec<Broker>>>,
     /// The API server, when it is needed.

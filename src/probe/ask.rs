@@ -287,7 +287,7 @@ async fn talk(
     limits: Limits,
 ) -> Result<Answer, Failure> {
     let begun = Instant::now();
-    let known = mailbox.named().is_some();
+    let known = mailbox.knows_queues();
     if kind != Kind::Liveness || known {
         let [pong] = mailbox.ask(["ping"], limits.asked).await?;
         if pong.is_none() {
@@ -298,9 +298,10 @@ async fn talk(
         let (Some(_), Some(queues)) = (pong, queues) else { return Ok(mute(mailbox, node)) };
         mailbox.name(&queues);
     }
-    let text = well(node, begun);
+    let reason = format!("{node} answered a ping in {:.0} ms", begun.elapsed().as_secs_f64() * 1000.0);
+    let well = Answer::Healthy(Cause::Answers, reason.clone());
     if kind != Kind::Liveness {
-        return Ok(text);
+        return Ok(well);
     }
     let mut ready = waiting(mailbox).await?;
     if ready > 0 && known {
@@ -312,20 +313,17 @@ async fn talk(
     }
     if ready == 0 {
         state.stalled = None;
-        return Ok(text);
+        return Ok(well);
     }
     let [active, counts] = mailbox.ask(["active", "stats"], limits.all).await?;
     let Some(look) = active.zip(counts).and_then(|(active, counts)| look(ready, &active, &counts)) else {
         // Over a connection that is kept there may only have been too little time.
-        return Ok(match text {
-            Answer::Healthy(_, reason) => Answer::NotAsked(reason),
-            other => other,
-        });
+        return Ok(Answer::NotAsked(reason));
     };
     state.stalled = stalled::after(state.stalled.as_ref(), look, now());
     let hungry = state.stalled.as_ref().map_or(0.0, stalled::Stalled::seconds);
     if hungry < target.stalled_limit.as_secs_f64() {
-        return Ok(text);
+        return Ok(well);
     }
     let reason = format!(
         "{node} answers and has taken none of {ready} waiting messages for {hungry:.0} s, with {} of {} slots in use",
@@ -353,13 +351,6 @@ fn mute(mailbox: &Mailbox, node: &str) -> Answer {
 
 fn apart(node: &str) -> Answer {
     Answer::Unhealthy(Cause::NotConnected, format!("{node} is not connected to the broker"))
-}
-
-fn well(node: &str, begun: Instant) -> Answer {
-    Answer::Healthy(
-        Cause::Answers,
-        format!("{node} answered a ping in {:.0} ms", begun.elapsed().as_secs_f64() * 1000.0),
-    )
 }
 
 fn look(ready: u64, active: &Value, stats: &Value) -> Option<Look> {

@@ -8,7 +8,7 @@
 use super::known::{Known, Place};
 use super::state::ProbeState;
 use super::target::ProbeTarget;
-use super::{Kind, ask, by_port};
+use super::{Kind, ask, socket};
 use crate::airflow::table::{Ask, Limit};
 use crate::env::Vars;
 use crate::exit::Code;
@@ -78,7 +78,7 @@ impl Watched {
     fn seen_by_another(&self, vars: &dyn Vars) -> Option<Duration> {
         self.served(now()).or_else(|| {
             self.question.as_ref().filter(|_| self.trace.away.is_none())?;
-            by_port::ask(Kind::Startup, ATTEMPT, vars).and_then(|_| self.served(now()))
+            socket::ask(Kind::Startup, ATTEMPT, vars).and_then(|_| self.served(now()))
         })
     }
 

@@ -28,8 +28,37 @@ const YOUNG: f64 = 20.0;
 #[derive(Clone, Debug)]
 pub struct Kept {
     handle: Handle,
-    database: Arc<Mutex<Option<Open<Session>>>>,
-    broker: Arc<Mutex<Option<Open<Mailbox>>>>,
+    database: Slot<Session>,
+    broker: Slot<Mailbox>,
+}
+
+/// Where a connection waits for the next one who asks.
+type Slot<T> = Arc<Mutex<Option<Open<T>>>>;
+
+/// What can be kept.
+trait Link: Send + 'static {
+    /// Gives it time until then.
+    fn extend(&mut self, until: Instant);
+    /// Says goodbye.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+impl Link for Session {
+    fn extend(&mut self, until: Instant) {
+        Self::extend(self, until);
+    }
+    fn close(self) -> impl Future<Output = ()> + Send {
+        Self::close(self)
+    }
+}
+
+impl Link for Mailbox {
+    fn extend(&mut self, until: Instant) {
+        Self::extend(self, until);
+    }
+    fn close(self) -> impl Future<Output = ()> + Send {
+        Self::close(self)
+    }
 }
 
 /// A connection, and since when it is open.
@@ -61,33 +90,12 @@ impl Kept {
             return None;
         }
         let until = Self::soon(until);
-        let mut session = self.session(database, until).await?;
+        let new = database.clone();
+        let open = async move { Session::open(&new, until).await.ok()? };
+        let mut session = self.take(&self.database, until, open).await?;
         let beat = timeout_at(until, job::newest_of(&mut session.link, job, names, since)).await.ok()?.ok()?;
-        *self.database.lock().await = Some(session);
+        put(&self.database, session).await;
         beat.filter(|beat| beat.state == "running" && now() - beat.at < YOUNG)
-    }
-
-    /// The session that is open, or a new one. Whoever took it puts it back when all was well.
-    async fn session(&self, database: &Database, until: Instant) -> Option<Open<Session>> {
-        let (slot, database) = (Arc::clone(&self.database), database.clone());
-        let opened = self.handle.spawn(async move {
-            let before = slot.lock().await.take();
-            match before {
-                Some(mut open) if open.since.elapsed() < LONGEST => {
-                    open.link.extend(until);
-                    return Some(open);
-                }
-                Some(Open { mut link, .. }) => {
-                    link.extend(until);
-                    link.close().await;
-                }
-                None => {}
-            }
-            let opened = Open { link: Session::open(&database, until).await.ok()??, since: Instant::now() };
-            tokio::spawn(over(slot, Session::close));
-            Some(opened)
-        });
-        timeout_at(until, opened).await.ok()?.ok()?
     }
 
     /// A mailbox of this worker at the first broker of a list, where it may be kept: the one that is open, or a new
@@ -97,44 +105,45 @@ impl Kept {
             return None;
         }
         let until = Self::soon(until);
-        let (slot, brokers, node) = (Arc::clone(&self.broker), brokers.to_vec(), node.to_owned());
-        let opened = self.handle.spawn(async move {
-            let before = slot.lock().await.take();
-            match before {
-                Some(mut open) if open.since.elapsed() < LONGEST => {
-                    open.link.extend(until);
-                    return Some(open);
-                }
-                Some(Open { link, .. }) => link.close().await,
-                None => {}
-            }
-            let opened = Open { link: Mailbox::open(&brokers, &node, until).await.ok()??, since: Instant::now() };
-            tokio::spawn(over(slot, Mailbox::close));
-            Some(opened)
-        });
-        timeout_at(until, opened).await.ok()?.ok()?
+        let (brokers, node) = (brokers.to_vec(), node.to_owned());
+        let open = async move { Mailbox::open(&brokers, &node, until).await.ok()? };
+        self.take(&self.broker, until, open).await
     }
 
     /// Brings a mailbox back, with which all was well.
     pub(super) async fn keep(&self, mailbox: Open<Mailbox>) {
-        let before = self.broker.lock().await.replace(mailbox);
-        if let Some(Open { link, .. }) = before {
-            link.close().await;
-        }
+        put(&self.broker, mailbox).await;
     }
 
     /// Says goodbye on all of them: a server would complain about a connection that just ends.
     pub async fn close(&self) {
-        let end = async {
-            if let Some(Open { mut link, .. }) = self.database.lock().await.take() {
-                link.extend(Instant::now() + GOODBYE);
-                link.close().await;
-            }
-            if let Some(Open { link, .. }) = self.broker.lock().await.take() {
-                link.close().await;
-            }
-        };
+        let end = async { tokio::join!(end(&self.database, Duration::ZERO), end(&self.broker, Duration::ZERO)) };
         let _ = timeout_at(Instant::now() + GOODBYE, end).await;
+    }
+
+    /// The connection that is open, or a new one. Whoever took it puts it back when all was well.
+    async fn take<T: Link>(
+        &self,
+        slot: &Slot<T>,
+        until: Instant,
+        open: impl Future<Output = Option<T>> + Send + 'static,
+    ) -> Option<Open<T>> {
+        let slot = Arc::clone(slot);
+        let taken = self.handle.spawn(async move {
+            end(&slot, LONGEST).await;
+            if let Some(mut open) = slot.lock().await.take() {
+                open.link.extend(until);
+                return Some(open);
+            }
+            let opened = Open { link: open.await?, since: Instant::now() };
+            // Its time may be over when nobody asks any more.
+            tokio::spawn(async move {
+                sleep(LONGEST).await;
+                end(&slot, LONGEST).await;
+            });
+            Some(opened)
+        });
+        timeout_at(until, taken).await.ok()?.ok()?
     }
 
     /// Until when a kept connection is given time.
@@ -143,11 +152,19 @@ impl Kept {
     }
 }
 
-/// Closes what is still kept when its time is over, though nobody asks any more.
-async fn over<T, F: Future<Output = ()>>(slot: Arc<Mutex<Option<Open<T>>>>, close: impl FnOnce(T) -> F) {
-    sleep(LONGEST).await;
-    let over = slot.lock().await.take_if(|open| open.since.elapsed() >= LONGEST);
-    if let Some(Open { link, .. }) = over {
-        close(link).await;
+async fn put<T: Link>(slot: &Slot<T>, link: Open<T>) {
+    let before = slot.lock().await.replace(link);
+    if let Some(Open { link, .. }) = before {
+        link.close().await;
+    }
+    end(slot, LONGEST).await;
+}
+
+/// Closes what is kept, if it is at least so old.
+async fn end<T: Link>(slot: &Slot<T>, age: Duration) {
+    let over = slot.lock().await.take_if(|open| open.since.elapsed() >= age);
+    if let Some(Open { mut link, .. }) = over {
+        link.extend(Instant::now() + GOODBYE);
+        link.close().await;
     }
 }

@@ -327,8 +327,9 @@ pub fn secret_file(variable: &str, path: &str) -> Result<SecretString, Problem> 
 /// One host name or address, without the brackets of an IPv6 address; else what is wrong with it, which tells no part.
 pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
     let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let address = inside.split('%').next().unwrap_or_default().parse::<Ipv6Addr>();
-    if address.is_ok() {
+    let foreign = |text: &str| text.contains(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '.' | '_')));
+    let (address, zone) = inside.split_once('%').unwrap_or((inside, ""));
+    if address.parse::<Ipv6Addr>().is_ok() && !foreign(zone) {
         Ok(inside.to_owned())
     } else if text.contains("://") {
         Err("is a URL")
@@ -338,7 +339,7 @@ pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
         Err("holds a `/`")
     } else if has_port(text) {
         Err("holds a port")
-    } else if text.is_empty() || text.contains(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '.' | '_'))) {
+    } else if text.is_empty() || foreign(text) {
         Err("holds a character that no host name has")
     } else {
         Ok(text.to_owned())

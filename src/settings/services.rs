@@ -5,6 +5,7 @@ use crate::env::{self, Variable};
 use crate::service::broker::redis::Place;
 use crate::service::broker::{Amqp, Broker, Redis, Tls};
 use crate::service::database::{Database, Driver, Postgres};
+use crate::text::Part;
 use secrecy::SecretString;
 
 /// What was said about a service.
@@ -84,13 +85,13 @@ fn postgres_credentials(r: &mut Reader<'_>) -> Option<Credentials> {
     pair.or_else(|| user.map(|user| (user, password)))
 }
 
-pub(super) fn direct(r: &mut Reader<'_>) -> Option<(String, u16)> {
+pub(super) fn direct(r: &mut Reader<'_>) -> Option<(Part, u16)> {
     let variable = &env::KUBE_AIRFLOW_DATABASE_DIRECT;
     let text = r.text(variable)?;
     let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let is_folder = |host: &str| host.starts_with('/') && !host.contains(['@', ':']);
-    let host = |host: &str| if is_folder(host) { Ok(host.to_owned()) } else { host_name(host) };
-    let known = parts.filter(|(_, port)| *port > 0).and_then(|(name, port)| Some((host(name).ok()?, port)));
+    let host = |host: &str| if is_folder(host) { Some(host.to_owned()) } else { host_name(host).ok() };
+    let known = parts.filter(|(_, port)| *port > 0).and_then(|(name, port)| Some((host(name)?.into(), port)));
     if known.is_none() {
         r.problem(variable, "is not host:port", "write it like `postgres-0.postgres:5432`");
     }
