@@ -1,6 +1,6 @@
 //! A real Celery worker that is told to stop while a task runs.
 
-use crate::celery::{self, Celery};
+use crate::celery::{self, Bus, Celery};
 use crate::stack::line::{Line, THREE, TWO};
 use crate::stack::{Stack, poll, process};
 use nix::sys::signal::{Signal, kill};
@@ -34,18 +34,28 @@ fn sleeper(seconds: u32) -> i32 {
 
 #[test]
 fn a_stopping_worker_of_2_11_finishes_its_task_takes_no_other_and_a_short_grace_leaves_nothing_running() {
-    finishes_its_task_takes_no_other_and_leaves_nothing_running(&TWO);
+    finishes_its_task_takes_no_other_and_leaves_nothing_running(&TWO, Bus::RabbitMq);
 }
 
 #[test]
 fn a_stopping_worker_of_3_3_finishes_its_task_takes_no_other_and_a_short_grace_leaves_nothing_running() {
-    finishes_its_task_takes_no_other_and_leaves_nothing_running(&THREE);
+    finishes_its_task_takes_no_other_and_leaves_nothing_running(&THREE, Bus::RabbitMq);
 }
 
-fn finishes_its_task_takes_no_other_and_leaves_nothing_running(line: &Line) {
+#[test]
+fn a_stopping_worker_of_2_11_on_redis_finishes_its_task_and_takes_no_other() {
+    finishes_its_task_takes_no_other_and_leaves_nothing_running(&TWO, Bus::Redis);
+}
+
+#[test]
+fn a_stopping_worker_of_3_3_on_redis_finishes_its_task_and_takes_no_other() {
+    finishes_its_task_takes_no_other_and_leaves_nothing_running(&THREE, Bus::Redis);
+}
+
+fn finishes_its_task_takes_no_other_and_leaves_nothing_running(line: &Line, bus: Bus) {
     let Some(airflow) = line.airflow("drain") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let celery = celery::deployment(line, &airflow, folder.path(), "tests/fixtures/dags");
+    let celery = celery::deployment(line, &airflow, folder.path(), "tests/fixtures/dags").on(bus);
     let mut stack = Stack::new(folder.path(), &celery.environment);
     for role in line.roles.iter().filter(|role| !["flower", "triggerer"].contains(role)) {
         stack.start(role);

@@ -1,7 +1,7 @@
-//! Each Airflow line with `CeleryExecutor` on a real Postgres and RabbitMQ, each role under an init of its own; and the
+//! Each Airflow line with `CeleryExecutor` on a real Postgres and RabbitMQ or Redis, each role under an init of its own; and the
 //! commands of docs/tutorial.md on it, as they are printed.
 
-use crate::celery::Celery;
+use crate::celery::{Bus, Celery};
 use crate::common::NASTY;
 use crate::stack::line::{self, Line, ONE, THREE, TWO};
 use crate::stack::{Stack, api::Api, poll};
@@ -12,23 +12,38 @@ use std::path::Path;
 
 #[test]
 fn every_role_of_1_10_under_its_own_init_runs_a_dag_and_stops_clean() {
-    runs_a_dag_and_stops_clean(&ONE);
+    runs_a_dag_and_stops_clean(&ONE, Bus::RabbitMq);
 }
 
 #[test]
 fn every_role_of_2_11_under_its_own_init_runs_a_dag_and_stops_clean() {
-    runs_a_dag_and_stops_clean(&TWO);
+    runs_a_dag_and_stops_clean(&TWO, Bus::RabbitMq);
 }
 
 #[test]
 fn every_role_of_3_3_under_its_own_init_runs_a_dag_and_stops_clean() {
-    runs_a_dag_and_stops_clean(&THREE);
+    runs_a_dag_and_stops_clean(&THREE, Bus::RabbitMq);
 }
 
-fn runs_a_dag_and_stops_clean(line: &Line) {
+#[test]
+fn every_role_of_1_10_on_redis_runs_a_dag_and_stops_clean() {
+    runs_a_dag_and_stops_clean(&ONE, Bus::Redis);
+}
+
+#[test]
+fn every_role_of_2_11_on_redis_runs_a_dag_and_stops_clean() {
+    runs_a_dag_and_stops_clean(&TWO, Bus::Redis);
+}
+
+#[test]
+fn every_role_of_3_3_on_redis_runs_a_dag_and_stops_clean() {
+    runs_a_dag_and_stops_clean(&THREE, Bus::Redis);
+}
+
+fn runs_a_dag_and_stops_clean(line: &Line, bus: Bus) {
     let Some(airflow) = line.airflow("full stack") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let celery = celery::deployment(line, &airflow, folder.path(), "examples/dags");
+    let celery = celery::deployment(line, &airflow, folder.path(), "examples/dags").on(bus);
     let mut stack = Stack::new(folder.path(), &celery.environment);
     let query = |sql: &str| celery.query(sql);
 

@@ -1,7 +1,7 @@
-//! Probes of real Airflow roles on a real Postgres and `RabbitMQ`: what happens × to whom, with the verdict that each
+//! Probes of real Airflow roles on a real Postgres, and `RabbitMQ` or Redis: what happens × to whom, with the verdict that each
 //! role's probes must come to. Nothing that happens to a service may ever fail a role's liveness.
 
-use crate::celery::Celery;
+use crate::celery::{Bus, Celery};
 use crate::common::{postgres, rabbitmq};
 use crate::relay::{Network, Relay};
 use crate::stack::line::{Line, ONE, THREE, TWO};
@@ -29,7 +29,7 @@ const SLOW: Network = Network::Slow(Duration::from_millis(20));
 enum Away {
     Nothing,
     Postgres,
-    RabbitMq,
+    Broker,
     Both,
 }
 
@@ -39,7 +39,7 @@ type Verdict = &'static str;
 const UP: Verdict = "UUU";
 const DOWN: Verdict = "ddd";
 
-/// The verdicts on a role while Postgres, `RabbitMQ`, or both are away.
+/// The verdicts on a role while Postgres, the broker, or both are away.
 const CELLS: [(&str, [Verdict; 3]); 8] = [
     ("scheduler", ["Udd", "UdU", "Udd"]),
     ("triggerer", ["Udd", "UUU", "Udd"]),
@@ -57,7 +57,7 @@ fn cell(line: &Line, role: &str, away: Away) -> Verdict {
     match away {
         Away::Nothing => UP,
         Away::Postgres => verdicts[0],
-        Away::RabbitMq => verdicts[1],
+        Away::Broker => verdicts[1],
         Away::Both => verdicts[2],
     }
 }
@@ -73,9 +73,11 @@ struct Deployment {
     line: &'static Line,
     roles: Vec<&'static str>,
     celery: Celery,
+    bus: Bus,
+    /// Of `RabbitMQ`.
     vhost: String,
     postgres: Relay,
-    rabbitmq: Relay,
+    broker: Relay,
     stack: Stack,
     /// Roles that something was done to: until they are well again, their liveness may be down.
     hurt: Vec<&'static str>,
@@ -85,21 +87,22 @@ struct Deployment {
 }
 
 impl Deployment {
-    fn start(line: &'static Line, roles: &[&'static str], airflow: &Path) -> Self {
+    fn start(line: &'static Line, bus: Bus, roles: &[&'static str], airflow: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut celery = celery::deployment(line, airflow, folder.path(), "tests/fixtures/dags");
-        let [postgres, rabbitmq] = ["POSTGRES_PORT", "RABBITMQ_PORT"].map(|name| {
+        let mut celery = celery::deployment(line, airflow, folder.path(), "tests/fixtures/dags").on(bus);
+        let [postgres, broker] = ["POSTGRES_PORT", bus.port()].map(|name| {
             let setting = celery.environment.iter_mut().find(|(key, _)| *key == name).unwrap();
             let relay = Relay::to(setting.1.parse().unwrap());
             setting.1 = relay.port.to_string();
             relay
         });
-        let (_, vhost) = celery.environment.iter().find(|(key, _)| *key == "RABBITMQ_VHOST").unwrap().clone();
+        let vhost = celery.environment.iter().find(|(key, _)| *key == "RABBITMQ_VHOST");
+        let vhost = vhost.map(|(_, vhost)| vhost.clone()).unwrap_or_default();
         // In production it is minutes.
         celery.environment.push(("KUBE_AIRFLOW_CATATONIC_AFTER", "5s".to_owned()));
         let stack = Stack::new(folder.path(), &celery.environment);
         let (roles, hurt, dead) = (roles.to_vec(), Vec::new(), Vec::new());
-        let mut deployment = Self { line, roles, celery, vhost, postgres, rabbitmq, stack, hurt, dead, folder };
+        let mut deployment = Self { line, roles, celery, bus, vhost, postgres, broker, stack, hurt, dead, folder };
         deployment.start_all();
         deployment
     }
@@ -151,7 +154,7 @@ impl Deployment {
     /// be down even once on the way, but for the roles that are hurt. A role that ends by itself is started again, as
     /// in a pod.
     fn until(&mut self, what: &str, budget: &str, wanted: impl Fn(&str) -> Verdict) -> String {
-        poll(&format!("{}: {what} ({budget})", self.line.name), || {
+        poll(&format!("{} on {}: {what} ({budget})", self.line.name, self.bus.name()), || {
             let (found, lines) = self.ask();
             let ended = self.stack.ended_by_themselves();
             let mut all = ended.is_empty();
@@ -182,15 +185,15 @@ impl Deployment {
         self.until(what, budget, |role| cell(line, role, away));
     }
 
-    fn network(&mut self, what: &str, budget: &str, [postgres, rabbitmq]: [Network; 2], away: Away) {
+    fn network(&mut self, what: &str, budget: &str, [postgres, broker]: [Network; 2], away: Away) {
         self.postgres.set(postgres);
-        self.rabbitmq.set(rabbitmq);
+        self.broker.set(broker);
         self.until_away(what, budget, away);
     }
 
     fn network_passes(&mut self, what: &str) {
         self.postgres.set(Network::Passes);
-        self.rabbitmq.set(Network::Passes);
+        self.broker.set(Network::Passes);
         self.until_well(&format!("{what}: all is well again"));
     }
 
@@ -200,9 +203,9 @@ impl Deployment {
             ("Postgres cannot be reached", NEXT, [Refuses, Passes], Away::Postgres),
             ("the network to Postgres hangs", TIME_OUT, [Hangs, Passes], Away::Postgres),
             ("the network to Postgres is slow", NEXT, [SLOW, Passes], Away::Nothing),
-            ("RabbitMQ cannot be reached", NEXT, [Passes, Refuses], Away::RabbitMq),
-            ("the network to RabbitMQ hangs", TIME_OUT, [Passes, Hangs], Away::RabbitMq),
-            ("the network to RabbitMQ is slow", NEXT, [Passes, SLOW], Away::Nothing),
+            ("the broker cannot be reached", NEXT, [Passes, Refuses], Away::Broker),
+            ("the network to the broker hangs", TIME_OUT, [Passes, Hangs], Away::Broker),
+            ("the network to the broker is slow", NEXT, [Passes, SLOW], Away::Nothing),
         ] {
             self.network(what, budget, networks, away);
             self.network_passes(what);
@@ -211,7 +214,7 @@ impl Deployment {
             return;
         }
         // Longer than the limit of every heartbeat: rows and workers are stale when the services are back.
-        let what = "Postgres hangs and RabbitMQ cannot be reached";
+        let what = "Postgres hangs and the broker cannot be reached";
         self.network(what, TIME_OUT, [Hangs, Refuses], Away::Both);
         let begun = Instant::now();
         while begun.elapsed() < LONG {
@@ -221,8 +224,10 @@ impl Deployment {
     }
 
     fn servers(&mut self) {
-        let [database, broker] = [&postgres::server().server, &rabbitmq::server().server];
-        for (name, server, away) in [("Postgres", database, Away::Postgres), ("RabbitMQ", broker, Away::RabbitMq)] {
+        let redis = self.celery.redis.clone();
+        let broker = redis.as_ref().map_or_else(|| &rabbitmq::server().server, |node| &node.server);
+        let database = &postgres::server().server;
+        for (name, server, away) in [("Postgres", database, Away::Postgres), (self.bus.name(), broker, Away::Broker)] {
             outage::killed(server);
             self.until_away(&format!("{name} is killed"), NEXT, away);
             server.again();
@@ -234,8 +239,15 @@ impl Deployment {
         }
         outage::hung_up(&format!("datname = '{}'", self.celery.database));
         self.until_well("Postgres has ended every session");
-        outage::all_closed(&self.vhost);
-        self.until_well("RabbitMQ has ended every connection");
+        match &redis {
+            Some(node) => {
+                for kind in ["normal", "pubsub"] {
+                    node.cli(&["CLIENT", "KILL", "TYPE", kind]);
+                }
+            }
+            None => outage::all_closed(&self.vhost),
+        }
+        self.until_well(&format!("{} has ended every connection", self.bus.name()));
     }
 
     fn stopped_and_slow_roles(&mut self) {
@@ -263,22 +275,26 @@ impl Deployment {
         for process in &behind {
             kill(Pid::from_raw(*process), Signal::SIGSTOP).unwrap();
         }
-        outage::forgotten(&self.vhost, "default");
-        celery::message(&self.vhost);
+        // A worker that believes that it is served stays as it is. Redis keeps no consumers that it could forget.
+        let worker = if self.bus == Bus::RabbitMq { "dUU" } else { UP };
+        if self.bus == Bus::RabbitMq {
+            outage::forgotten(&self.vhost, "default");
+            celery::message(&self.vhost);
+        }
         let hang = |role: &str| match role {
             "scheduler" | "triggerer" | "dag-processor" | "webserver" => DOWN,
             // Ready it may be called: nothing is sent to it.
-            "worker" => "dUU",
+            "worker" => worker,
             _ => UP,
         };
         let lines = self.until("scheduler, triggerer, dag-processor, webserver and worker hang", STALE, hang);
-        assert!(lines.contains("answers and has taken none of 1 waiting messages"), "{lines}");
+        let taken = lines.contains("answers and has taken none of 1 waiting messages");
+        assert_eq!(taken, self.bus == Bus::RabbitMq, "{lines}");
         for process in &behind {
             kill(Pid::from_raw(*process), Signal::SIGCONT).unwrap();
         }
         drop(locked);
-        // A worker that believes that it is served stays as it is.
-        self.until("they go on, but the worker", AGAIN, |role| if role == "worker" { "dUU" } else { UP });
+        self.until("they go on, but a forgotten worker", AGAIN, |role| if role == "worker" { worker } else { UP });
     }
 
     fn killed_roles(&mut self) {
@@ -347,10 +363,10 @@ impl Drop for Busy {
     }
 }
 
-fn every_event_has_the_verdict_of_its_cell(line: &'static Line, roles: &[&'static str]) {
+fn every_event_has_the_verdict_of_its_cell(line: &'static Line, bus: Bus, roles: &[&'static str]) {
     let Some(airflow) = line.airflow("probes of real roles") else { return };
     let begun = Instant::now();
-    let mut deployment = Deployment::start(line, roles, &airflow);
+    let mut deployment = Deployment::start(line, bus, roles, &airflow);
     // Waiting, migrating and slow imports included.
     deployment.until_well("all roles have started, and liveness was never down");
     // Minutes that tell nothing new: what the network does is the same for all lines, and what servers do comes next.
@@ -362,20 +378,35 @@ fn every_event_has_the_verdict_of_its_cell(line: &'static Line, roles: &[&'stati
     deployment.hung_roles();
     deployment.killed_roles();
     deployment.stop();
-    eprintln!("{:>6.1} s  {}: every cell", begun.elapsed().as_secs_f32(), line.name);
+    eprintln!("{:>6.1} s  {}: every cell on {}", begun.elapsed().as_secs_f32(), line.name, bus.name());
 }
 
 #[test]
 fn on_3_3_every_event_has_the_verdict_of_its_cell() {
-    every_event_has_the_verdict_of_its_cell(&THREE, THREE.roles);
+    every_event_has_the_verdict_of_its_cell(&THREE, Bus::RabbitMq, THREE.roles);
+}
+
+#[test]
+fn on_3_3_with_redis_every_event_has_the_verdict_of_its_cell() {
+    every_event_has_the_verdict_of_its_cell(&THREE, Bus::Redis, THREE.roles);
 }
 
 #[test]
 fn on_2_11_every_event_has_the_verdict_of_its_cell() {
-    every_event_has_the_verdict_of_its_cell(&TWO, TWO.roles);
+    every_event_has_the_verdict_of_its_cell(&TWO, Bus::RabbitMq, TWO.roles);
+}
+
+#[test]
+fn on_2_11_with_redis_every_event_has_the_verdict_of_its_cell() {
+    every_event_has_the_verdict_of_its_cell(&TWO, Bus::Redis, TWO.roles);
 }
 
 #[test]
 fn on_1_10_every_event_has_the_verdict_of_its_cell() {
-    every_event_has_the_verdict_of_its_cell(&ONE, &["scheduler", "worker"]);
+    every_event_has_the_verdict_of_its_cell(&ONE, Bus::RabbitMq, &["scheduler", "worker"]);
+}
+
+#[test]
+fn on_1_10_with_redis_every_event_has_the_verdict_of_its_cell() {
+    every_event_has_the_verdict_of_its_cell(&ONE, Bus::Redis, &["scheduler", "worker"]);
 }

@@ -1,8 +1,9 @@
-//! The settings of a deployment on Postgres and RabbitMQ, the same for every role.
+//! The settings of a deployment on Postgres and RabbitMQ or Redis, the same for every role.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
+use crate::common::redis::Node;
 use crate::common::{self, NASTY, postgres, rabbitmq};
 use crate::stack::api::Api;
 use crate::stack::line::Line;
@@ -12,6 +13,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::path::Path;
+use std::rc::Rc;
 
 /// A deployment with services, keys and ports of its own.
 pub(crate) struct Celery {
@@ -23,6 +25,33 @@ pub(crate) struct Celery {
     pub(crate) flower: u16,
     /// What every role is given.
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// Its broker, where that is a Redis.
+    pub(crate) redis: Option<Rc<Node>>,
+}
+
+/// The broker of a deployment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bus {
+    RabbitMq,
+    Redis,
+}
+
+impl Bus {
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::RabbitMq => "RabbitMQ",
+            Self::Redis => "Redis",
+        }
+    }
+
+    /// The variable that has its port.
+    pub(crate) fn port(self) -> &'static str {
+        match self {
+            Self::RabbitMq => "RABBITMQ_PORT",
+            Self::Redis => "REDIS_PORT",
+        }
+    }
 }
 
 /// Secrets that no log may hold.
@@ -63,10 +92,22 @@ pub(crate) fn deployment(line: &Line, airflow: &Path, folder: &Path, dags: &str)
     environment.push(("_AIRFLOW_WWW_USER_USERNAME", "ops".to_owned()));
     environment.push(("_AIRFLOW_WWW_USER_PASSWORD_FILE", password.to_str().unwrap().to_owned()));
     environment.extend(line.settings(airflow, [web, logs, triggers]));
-    Celery { database: database.name.raw().to_owned(), web, flower, environment }
+    Celery { database: database.name.raw().to_owned(), web, flower, environment, redis: None }
 }
 
 impl Celery {
+    /// The same with this broker.
+    pub(crate) fn on(mut self, bus: Bus) -> Self {
+        if bus == Bus::Redis {
+            let node = Node::start(&[]);
+            self.environment.retain(|(name, _)| !name.starts_with("RABBITMQ_"));
+            self.environment.push(("REDIS_HOST", "127.0.0.1".to_owned()));
+            self.environment.push(("REDIS_PORT", node.port.to_string()));
+            self.redis = Some(Rc::new(node));
+        }
+        self
+    }
+
     /// Waits for the UI.
     pub(crate) fn answers(&self, stack: &mut Stack, line: &Line) -> Api {
         let web = Api::new(self.web);
