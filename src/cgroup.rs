@@ -269,7 +269,8 @@ mod tests {
         put(root, "memory.oom.group", "1\n");
         put(root, "cgroup.procs", "1\n0\n17\n");
         put(root, "memory.swap.current", "0\n");
-        let psi = "some avg10=0.00 avg60=0.10 avg300=0.02 total=1500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=250000\n";
+        let psi = "some avg10=0.00 avg60=0.10 avg300=0.02 total=1500000\n\
+                   full avg10=0.00 avg60=0.00 avg300=0.00 total=250000\n";
         put(root, "memory.pressure", psi);
         let stat = "anon 104857600\nfile 314572800\nkernel 73400320\nkernel_stack 1048576\npagetables 1048576\nshmem \
                     10485760\nslab_reclaimable 52428800\nslab_unreclaimable 10485760\nslab 62914560\n";

@@ -200,7 +200,8 @@ variables! {
         "How long the database or the broker may be unreachable before liveness fails, too.";
     KUBE_AIRFLOW_CATATONIC_AFTER = "KUBE_AIRFLOW_CATATONIC_AFTER", Ours, Text, "5m",
         "How long a worker with free slots may take nothing from queues that have messages before liveness fails.";
-    KUBE_AIRFLOW_LEASE = "KUBE_AIRFLOW_LEASE", Ours, Text, "on for the scheduler of Airflow 1.10 with Postgres, else off",
+    KUBE_AIRFLOW_LEASE = "KUBE_AIRFLOW_LEASE", Ours, Text,
+        "on for the scheduler of Airflow 1.10 with Postgres, else off",
         "`on`: of all schedulers of a database one runs, and the others stand by (docs/lease.md); `off`: each runs.";
     KUBE_AIRFLOW_HTTP = "KUBE_AIRFLOW_HTTP", Ours, Text, "off",
         "Where a helper process serves `/livez`, `/readyz`, `/startupz` and `/metrics`: `:9794`, or with an address \
@@ -220,7 +221,8 @@ variables! {
     KUBE_AIRFLOW_TERMINATION_LOG = "KUBE_AIRFLOW_TERMINATION_LOG", Ours, Text, "/dev/termination-log",
         "File that gets the last log line, and what kept a role from being started, if it is there: the kubelet \
          shows it as the container's last words.";
-    KUBE_AIRFLOW_SERVICE_ACCOUNT = "KUBE_AIRFLOW_SERVICE_ACCOUNT", Ours, Text, "/var/run/secrets/kubernetes.io/serviceaccount",
+    KUBE_AIRFLOW_SERVICE_ACCOUNT = "KUBE_AIRFLOW_SERVICE_ACCOUNT", Ours, Text,
+        "/var/run/secrets/kubernetes.io/serviceaccount",
         "Folder with `token`, `ca.crt` and `namespace`, for `keys --create-secret`.";
     AIRFLOW_HOME = "AIRFLOW_HOME", Airflow, Text, "~/airflow",
         "Airflow's folder.";

@@ -25,7 +25,12 @@ pub enum Written {
 
 /// A file could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {action} {}: {}{}", path.display(), cause.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(), hint(cause))]
+#[error(
+    "could not {action} {}: {}{}",
+    path.display(),
+    cause.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(),
+    hint(cause)
+)]
 pub struct Error {
     /// The file or folder that refused.
     pub path: PathBuf,

@@ -72,7 +72,8 @@ metrics! {
         "How often a role was started in this container; more than once in standalone, or after an outage that ended \
          it.", "";
     SIDECAR_STARTS = "sidecar_starts_total", Counter, ["sidecar"],
-        "How often a process beside the role was started in this container; the process of the HTTP port is one of them.", "";
+        "How often a process beside the role was started in this container; the process of the HTTP port is one of \
+         them.", "";
     WAIT_SECONDS = "wait_seconds", Gauge, ["role"],
         "How long the last start has waited for the database and the broker.", "";
     MIGRATION_SECONDS = "migration_seconds", Gauge, ["role"],
@@ -93,15 +94,19 @@ metrics! {
     LEASE_EPOCH = "lease_epoch", Gauge, [],
         "The number of the lease: each take-over raises it.", "a scheduler that has the lease";
     GIT_REVISION = "git_revision_info", Gauge, ["revision"],
-        "1, with the commit whose DAGs are published in this container.", "a role with a repository, once one is published";
+        "1, with the commit whose DAGs are published in this container.",
+        "a role with a repository, once one is published";
     GIT_LAST_SUCCESS = "git_last_success_timestamp_seconds", Gauge, [],
         "When a look at the repository succeeded last, since 1970.", "as the one before";
     GIT_LAST_CHANGE = "git_last_change_timestamp_seconds", Gauge, [],
-        "When another commit was published last, since 1970; after a start of the process that follows it, its first success.", "as the one before";
+        "When another commit was published last, since 1970; after a start of the process that follows it, its first \
+         success.", "as the one before";
     GIT_BEHIND = "git_behind_seconds", Gauge, [],
-        "How long the repository has been known to have another commit than the published one; 0 when it has not.", "a role with a repository";
+        "How long the repository has been known to have another commit than the published one; 0 when it has not.",
+        "a role with a repository";
     GIT_HELD = "git_held_seconds", Gauge, [],
-        "How long the published commit has been behind one that is here and waits for runs to end, or for other pods; 0 when none waits.", "a role with a repository";
+        "How long the published commit has been behind one that is here and waits for runs to end, or for other \
+         pods; 0 when none waits.", "a role with a repository";
     GIT_FAILURES = "git_failures", Gauge, [],
         "Looks at the repository that failed since the last one that succeeded.", "a role with a repository";
     GIT_LOOKS = "git_looks_total", Counter, ["result"],

@@ -243,7 +243,8 @@ fn roles() -> String {
     line!(
         out,
         "On Airflow 2 `dag-processor` wants `AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR=True` on **every** pod: \
-         without it the role would end at once, and a scheduler that was not told goes on parsing the DAG files itself.\n"
+         without it the role would end at once, and a scheduler that was not told goes on parsing the DAG files \
+         itself.\n"
     );
     line!(out, "## What each row means\n");
     line!(
@@ -295,7 +296,8 @@ fn roles() -> String {
         "\nA role of an executor's family is not started without such an executor. Of the [keys](keys.md) a pod is \
          given no more than these. *Queues* are those that probes and metrics look at. *Migration*: it may bring the \
          schema up to date, where `KUBE_AIRFLOW_MIGRATE` leaves that to roles. *SQLite*: it may make up a database and \
-         keys of its own where nothing distributed is named. *Needs*: this must be on in every pod, or the role is not started."
+         keys of its own where nothing distributed is named. *Needs*: this must be on in every pod, or the role is not \
+         started."
     );
     out
 }

@@ -17,7 +17,8 @@ use page::ApiServer;
 use std::fmt;
 
 /// What is noted of a URL that is read as Airflow reads it, and probably means something else.
-pub const TORN: &str = "an `@` stands after the first `/`, `?` or `#`, so neither host nor name is shown: if it belongs to the user name or password, percent-encode those (%40, %2F, %3F, %23)";
+pub const TORN: &str = "an `@` stands after the first `/`, `?` or `#`, so neither host nor name is shown: if it \
+                        belongs to the user name or password, percent-encode those (%40, %2F, %3F, %23)";
 
 /// A service that a role needs.
 #[derive(Clone, Debug)]

@@ -38,7 +38,10 @@ pub struct Installed {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `KUBE_AIRFLOW_AIRFLOW` does not name an executable file.
-    #[error("{}: not an executable file; KUBE_AIRFLOW_AIRFLOW must name the airflow script, such as /path/to/bin/airflow", .0.display())]
+    #[error(
+        "{}: not an executable file; KUBE_AIRFLOW_AIRFLOW must name the airflow script, such as /path/to/bin/airflow",
+        .0.display()
+    )]
     NotExecutable(PathBuf),
     /// No folder of `PATH` has an `airflow`.
     #[error("no executable `airflow` in PATH ({}); set KUBE_AIRFLOW_AIRFLOW=/path/to/bin/airflow", list(.0))]
@@ -58,7 +61,11 @@ pub enum Error {
         looked: Vec<PathBuf>,
     },
     /// The package is there and nothing says which version it is.
-    #[error("the version of the Airflow in {} is not written in its metadata or its __init__.py; install it anew, or set KUBE_AIRFLOW_AIRFLOW=/path/to/bin/airflow of another one", .0.display())]
+    #[error(
+        "the version of the Airflow in {} is not written in its metadata or its __init__.py; install it anew, or set \
+         KUBE_AIRFLOW_AIRFLOW=/path/to/bin/airflow of another one",
+        .0.display()
+    )]
     NoVersion(PathBuf),
 }
 

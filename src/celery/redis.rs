@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn an_answer_is_read_by_its_ticket() {
         let body = STANDARD.encode(r#"{"celery@h": {"ok": "pong"}}"#);
-        let text = json!({ "body": body, "headers": { "ticket": "t", "clock": 3 }, "properties": { "body_encoding": "base64" } });
+        let headers = json!({ "ticket": "t", "clock": 3 });
+        let text = json!({ "body": body, "headers": headers, "properties": { "body_encoding": "base64" } });
         let (ticket, body) = answer(&text.to_string()).unwrap();
         assert_eq!((ticket.as_str(), &body["celery@h"]["ok"]), ("t", &json!("pong")));
         assert_eq!(answer(""), None);

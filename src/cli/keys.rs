@@ -31,7 +31,12 @@ pub struct Keys {
     #[arg(long)]
     pub passwords: bool,
     /// Print none: make the Secret NAME of keys and passwords in this pod's namespace, unless it is there
-    #[arg(long, value_name = "NAME", value_parser = object_name, conflicts_with_all = ["format", "passwords", "accept"])]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = object_name,
+        conflicts_with_all = ["format", "passwords", "accept"]
+    )]
     pub create_secret: Option<String>,
     /// Print none: take the keys of this container as the ones that every pod must have
     #[arg(long, conflicts_with_all = ["format", "passwords"])]

@@ -170,7 +170,8 @@ mod tests {
     fn a_file_is_read_as_glibc_does() {
         let conf = parse(
             "# c\nnameserver 10.0.0.1 x\n nameserver 9.9.9.9\nnameserver ::1\nnameserver bad\nnameserver\t10.0.0.2\n\
-             nameserver 10.0.0.3\nsearch a b\ndomain c d\noptions ndots:99 timeout:0 attempts:9 rotate\noptions use-vc x\n",
+             nameserver 10.0.0.3\nsearch a b\ndomain c d\noptions ndots:99 timeout:0 attempts:9 rotate\n\
+             options use-vc x\n",
         );
         let servers: Vec<String> = conf.servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["10.0.0.1:53", "[::1]:53", "10.0.0.2:53"]);

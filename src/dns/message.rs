@@ -202,7 +202,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_break_it(tail in prop::collection::vec(any::<u8>(), 0..80), flags in any::<[u8; 2]>(), count in 0..9_u8) {
+        fn no_bytes_break_it(
+            tail in prop::collection::vec(any::<u8>(), 0..80),
+            flags in any::<[u8; 2]>(),
+            count in 0..9_u8,
+        ) {
             let asked = question(7, "db.example", Kind::Aaaa).unwrap();
             let mut bytes = header(&asked, flags, count);
             bytes.extend(&tail);

@@ -53,7 +53,8 @@ impl Failure {
                 (Blame::Other, Code::NotFound, fix)
             }
             Error::Late { .. } => {
-                let fix = "is the server slow, or the repository large? GITSYNC_SYNC_TIMEOUT is the limit of one synchronisation";
+                let fix = "is the server slow, or the repository large? GITSYNC_SYNC_TIMEOUT is the limit of one \
+                           synchronisation";
                 (Blame::Other, Code::NoAnswer, fix.to_owned())
             }
             Error::Stopped { .. } => (Blame::Other, Code::Failed, String::new()),
@@ -182,7 +183,8 @@ fn unknown(host: &str, settings: &Settings) -> String {
     let file = settings.secrets.known_hosts.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let source = &settings.secrets.known_hosts_source;
     format!(
-        "the host key of {host} is not in {file}: add the line that `ssh-keyscan {host}` prints, after comparing it ({source})"
+        "the host key of {host} is not in {file}: add the line that `ssh-keyscan {host}` prints, after comparing it \
+         ({source})"
     )
 }
 

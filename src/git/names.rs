@@ -41,7 +41,9 @@ pub struct Opt {
 macro_rules! options {
     ($($flag:literal, [$($env:literal),*], $form:expr, $default:literal, $doc:literal;)*) => {
         /// All options, in the order of the page about them.
-        pub const ALL: &[Opt] = &[$(Opt { flag: $flag, env: &[$($env),*], form: $form, default: $default, doc: $doc }),*];
+        pub const ALL: &[Opt] = &[
+            $(Opt { flag: $flag, env: &[$($env),*], form: $form, default: $default, doc: $doc }),*
+        ];
     };
 }
 
@@ -66,7 +68,8 @@ options! {
     "policy", ["GIT_SYNC_POLICY"], Form::Text, "immediate",
         "In a role of Airflow 1.10 or 2: `immediate`, or `hold` for one commit in all pods, and none while runs that \
          it would change are unfinished. Ours.";
-    "max-hold", ["GIT_SYNC_MAX_HOLD"], Form::Duration, "1h", "How long a commit is held at most; 0: without a limit. Ours.";
+    "max-hold", ["GIT_SYNC_MAX_HOLD"], Form::Duration, "1h",
+        "How long a commit is held at most; 0: without a limit. Ours.";
     "dest", ["GIT_SYNC_DEST"], Form::Text, "see --link", "The older name of --link.";
     "period", ["GITSYNC_PERIOD", "GIT_SYNC_PERIOD"], Form::Duration, "10s",
         "Time between two looks at the repository, at least 10ms.";
@@ -141,11 +144,14 @@ options! {
     "github-base-url", ["GITSYNC_GITHUB_BASE_URL"], Form::Text, "https://api.github.com/", "The API of a GitHub of \
      your own.";
     "ssh", ["GIT_SYNC_SSH"], Form::Unused("ssh is used when the URL says so"), "", "Of v3.";
-    "ssh-key-file", ["GITSYNC_SSH_KEY_FILE", "GIT_SYNC_SSH_KEY_FILE", "GIT_SSH_KEY_FILE"], Form::List, "/etc/git-secret/ssh",
+    "ssh-key-file", ["GITSYNC_SSH_KEY_FILE", "GIT_SYNC_SSH_KEY_FILE", "GIT_SSH_KEY_FILE"], Form::List,
+        "/etc/git-secret/ssh",
         "Private keys for ssh, each tried in turn; several are given by several flags, or with `:` between them.";
     "ssh-known-hosts", ["GITSYNC_SSH_KNOWN_HOSTS", "GIT_SYNC_KNOWN_HOSTS", "GIT_KNOWN_HOSTS"], Form::Switch, "true",
         "Whether the key of the server must be a known one. `false` trusts whoever answers.";
-    "ssh-known-hosts-file", ["GITSYNC_SSH_KNOWN_HOSTS_FILE", "GIT_SYNC_SSH_KNOWN_HOSTS_FILE", "GIT_SSH_KNOWN_HOSTS_FILE"], Form::Text, "/etc/git-secret/known_hosts",
+    "ssh-known-hosts-file",
+        ["GITSYNC_SSH_KNOWN_HOSTS_FILE", "GIT_SYNC_SSH_KNOWN_HOSTS_FILE", "GIT_SSH_KNOWN_HOSTS_FILE"], Form::Text,
+        "/etc/git-secret/known_hosts",
         "The file with the known keys of servers, as `ssh-keyscan` prints it.";
     "exechook-command", ["GITSYNC_EXECHOOK_COMMAND", "GIT_SYNC_EXECHOOK_COMMAND"], Form::Text, "none",
         "A program that runs in each tree after it was published, with its commit in GITSYNC_HASH.";
@@ -166,7 +172,8 @@ options! {
         "A URL that is called after each publication, with the commit in the header `Gitsync-Hash`.";
     "webhook-method", ["GITSYNC_WEBHOOK_METHOD", "GIT_SYNC_WEBHOOK_METHOD"], Form::Text, "POST", "The method of that \
      call.";
-    "webhook-success-status", ["GITSYNC_WEBHOOK_SUCCESS_STATUS", "GIT_SYNC_WEBHOOK_SUCCESS_STATUS"], Form::Number, "200",
+    "webhook-success-status", ["GITSYNC_WEBHOOK_SUCCESS_STATUS", "GIT_SYNC_WEBHOOK_SUCCESS_STATUS"], Form::Number,
+        "200",
         "The status that counts as success; 0 or -1: the answer is not looked at.";
     "webhook-timeout", ["GITSYNC_WEBHOOK_TIMEOUT", "GIT_SYNC_WEBHOOK_TIMEOUT"], Form::Duration, "1s", "How long that \
      call may take.";

@@ -202,8 +202,9 @@ impl Repo {
         }
         let filter = settings.filter.as_ref().map(|filter| format!("--filter={filter}"));
         words.extend(filter.as_deref());
+        let says = |error: &Error, words: &str| matches!(error, Error::Failed { text, .. } if text.contains(words));
         // An option of git 2.29.
-        let old = |error: &Error| matches!(error, Error::Failed { text, .. } if text.contains("unknown option `no-write-fetch-head"));
+        let old = |error: &Error| says(error, "unknown option `no-write-fetch-head");
         let run = |words: &[&str]| git.run("git fetch", &self.path, &self.words(words));
         let mut done = run(&[&words[..], &["origin", &refspec]].concat());
         if done.as_ref().is_err_and(old) {
@@ -212,7 +213,7 @@ impl Repo {
         }
         if let Err(error) = done {
             // A server that gives no single commit away gives its branches, and the commit is in one of them.
-            let refused = matches!(&error, Error::Failed { text, .. } if text.contains("not our ref") || text.contains("unadvertised object"));
+            let refused = says(&error, "not our ref") || says(&error, "unadvertised object");
             if !settings.is_pinned() || !refused {
                 return Err(error);
             }

@@ -141,7 +141,8 @@ impl Root {
             let _ = fs::remove_file(&temporary);
             let fix = match error.kind() {
                 ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists => {
-                    ": a folder or a mount is in its place; mount the volume on the folder above it, or name another link"
+                    ": a folder or a mount is in its place; mount the volume on the folder above it, or name another \
+                     link"
                 }
                 _ => "",
             };

@@ -118,7 +118,10 @@ impl Guard<'_> {
         let Ok(token) = getrandom::u64().map(|number| format!("{number:016x}")) else { return End::Os };
         let held = tokio::select! {
             // Nothing is held yet, or nothing that anybody would use.
-            () = &mut word => return if self.parent.wait_at_the_gate().is_some() { End::Released } else { End::Orphaned },
+            () = &mut word => {
+                let released = self.parent.wait_at_the_gate().is_some();
+                return if released { End::Released } else { End::Orphaned };
+            }
             held = self.stand_by(&token) => held,
         };
         let (mut ledger, mut own, mut until) = held;

@@ -183,7 +183,8 @@ impl Ledger {
     pub(super) async fn raise(&mut self, seen: &Row, token: &str, host: &str) -> Result<Option<Row>, Refusal> {
         let (token, host) = (Dialect::literal(token), Dialect::literal(host));
         let set = format!(
-            "epoch = epoch + 1, token = {token}, taken = 1, released = false, hostname = {host}, since = clock_timestamp()"
+            "epoch = epoch + 1, token = {token}, taken = 1, released = false, hostname = {host}, since = \
+             clock_timestamp()"
         );
         self.change(seen, &set).await
     }

@@ -28,7 +28,8 @@ pub type Services = (Option<Database>, Option<Vec<Broker>>);
 #[derive(Debug, thiserror::Error)]
 enum Asked {
     #[error(
-        "a line break is at its end, which Airflow takes for a part of the database's name; print it without one, as `printf` does"
+        "a line break is at its end, which Airflow takes for a part of the database's name; print it without one, as \
+         `printf` does"
     )]
     LineBreak,
     #[error(transparent)]

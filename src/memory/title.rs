@@ -255,8 +255,11 @@ mod tests {
 
     #[test]
     fn of_the_argument_of_a_pod_only_the_names_are_taken() {
-        let json = r#"{"token":"eyJhbGciOi.secret","ti":{"id":"x","task_id":"t","dag_id":"d","run_id":"r","try_number":2,
-                      "map_index":-1},"type":"ExecuteTask"}"#;
+        let json = concat!(
+            r#"{"token":"eyJhbGciOi.secret","ti":{"id":"x","task_id":"t","dag_id":"d","run_id":"r","try_number":2,"#,
+            "\n",
+            r#"                      "map_index":-1},"type":"ExecuteTask"}"#
+        );
         let title = title(&["python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string", json]);
         assert_eq!(title.part, Part::Task);
         assert_eq!(title.task.clone().unwrap().words(), "the task d.t (run r, try 2)");

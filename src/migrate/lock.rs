@@ -145,7 +145,8 @@ impl Lock {
     pub(super) async fn has_orphan(&mut self) -> Result<bool, Failure> {
         let Self::Server(session, _) = self else { return Ok(false) };
         let sql = "SELECT count(*)::text FROM pg_locks JOIN pg_database d ON d.oid = database WHERE datname = \
-                   current_database() AND locktype = 'advisory' AND granted AND classid = 0 AND objid = 1 AND objsubid = 1";
+                   current_database() AND locktype = 'advisory' AND granted AND classid = 0 AND objid = 1 AND \
+                   objsubid = 1";
         Ok(ask(session, sql).await? != "0")
     }
 }

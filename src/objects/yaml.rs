@@ -58,7 +58,8 @@ impl<'a> Events<'a> {
             Some(Err(error)) => Err(Wrong {
                 line: error.marker().line(),
                 what: format!("is not YAML: {}", error.info()),
-                fix: "mind indentation and quotes; a text with `: `, ` #`, or one that begins with a mark, wants quotes",
+                fix: "mind indentation and quotes; a text with `: `, ` #`, or one that begins with a mark, wants \
+                      quotes",
             }),
             None => Ok((Event::StreamEnd, Span::default())),
         }

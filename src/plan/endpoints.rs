@@ -116,7 +116,8 @@ impl Endpoints<'_> {
                 Err(error) => {
                     let wrong = format!("is not a usable broker URL: {error}");
                     let fix = "write it like `amqp://user:password@host:5672/vhost` or \
-                    `redis://:password@host:6379/0`, or use RABBITMQ_HOST or REDIS_HOST and their companions, which need no escaping";
+                               `redis://:password@host:6379/0`, or use RABBITMQ_HOST or REDIS_HOST and their \
+                               companions, which need no escaping";
                     let subject = subject(&options::BROKER_URL, &source, self.installed);
                     self.problems.push(told(subject, url.expose_secret(), wrong, fix));
                     None

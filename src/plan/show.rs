@@ -170,10 +170,13 @@ fn fields(step: &Step, resolved: &Resolved) -> (&'static str, Vec<(&'static str,
         Step::Lease => ("lease", vec![("lease", json!(true))]),
         Step::Execute { policy, .. } => {
             let way = policy.as_ref().map(|policy| {
+                let steps = steps(policy)
+                    .iter()
+                    .map(|(signal, after)| json!({ "signal": signal, "after_seconds": after }))
+                    .collect::<Vec<_>>();
                 json!({
                     "signal": if policy.stop == Scope::Leader { "main process" } else { "process group" },
-                    "steps": steps(policy).iter().map(|(signal, after)| json!({ "signal": signal, "after_seconds": after }))
-                        .collect::<Vec<_>>(),
+                    "steps": steps,
                     "grace_seconds": policy.grace.map(|grace| grace.as_secs()),
                 })
             });

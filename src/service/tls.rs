@@ -1,6 +1,8 @@
 //! TLS to a service: what is asked of its certificate, its files, and what went wrong with it.
 
 pub(crate) mod client;
+mod constraints;
+mod curve;
 mod key;
 mod names;
 mod trust;

@@ -171,7 +171,8 @@ mod tests {
             (told(ended(Exit::Killed(11)), None, false), "worker was killed by SIGSEGV"),
             (
                 told(ExitReason::NotStarted(0, Exit::Code(78)), None, false),
-                "worker was not started: exit code 78 (one or more settings are wrong or missing; all of them are listed)",
+                "worker was not started: exit code 78 (one or more settings are wrong or missing; all of them are \
+                 listed)",
             ),
             (
                 told(ExitReason::NotStarted(0, Exit::Killed(15)), Some(15), false),

@@ -78,7 +78,8 @@ impl fmt::Display for Problem {
                 "has white space at an end of its value, which Airflow would cut off when it reads the file",
             ),
             Self::EndsString => f.write_str(
-                "stands in a string, and its value has a quote, a backslash or a line break: read the variable in the file",
+                "stands in a string, and its value has a quote, a backslash or a line break: read the variable in \
+                 the file",
             ),
             Self::BeginsLine => f.write_str(
                 "begins its line, and its value begins with a sign that makes the line a comment or a section",

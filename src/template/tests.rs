@@ -77,7 +77,8 @@ fn all_mistakes_come_at_once_with_their_places() {
         [
             "airflow.cfg:2:5: {{ POSTGRES_HSOT }} is unknown; did you mean POSTGRES_HOST?",
             "airflow.cfg:2:25: {{ UNSET }} has no value: set the variable of that name, in UTF-8",
-            "airflow.cfg:4:5: {{ SOMETHING_ELSE }} is unknown; Airflow's own braces are lower-case or doubled: `{{{{ }}}}`",
+            "airflow.cfg:4:5: {{ SOMETHING_ELSE }} is unknown; Airflow's own braces are lower-case or doubled: \
+             `{{{{ }}}}`",
         ]
     );
 }

@@ -119,7 +119,9 @@ impl Deployment {
 
     /// What somebody installed from the shipped file in a namespace.
     pub(crate) fn shipped(namespace: &str) -> Self {
-        Self { manifest: SHIPPED.to_owned(), ..Self::at(namespace) }
+        let mut deployment = Self::at(namespace);
+        SHIPPED.clone_into(&mut deployment.manifest);
+        deployment
     }
 
     fn at(namespace: &str) -> Self {
@@ -296,9 +298,26 @@ impl Deployment {
         found
     }
 
+    /// What the bundled Postgres answers.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        let psql = "psql -U \"$POSTGRES_USER\" -d \"$POSTGRES_DB\" -Atc \"$0\"";
+        self.kubectl(&["exec", "postgres-0", "--", "sh", "-c", psql, sql]).success().to_owned()
+    }
+
     pub(crate) fn password(&self) -> String {
         let template = "go-template={{.data.ADMIN_PASSWORD | base64decode}}";
         self.kubectl(&["get", "secret", "airflow-keys", "-o", template]).success().to_owned()
+    }
+}
+
+impl Drop for Deployment {
+    /// What a failed test leaves would take the room of the next one.
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.namespace.starts_with("airflow-e2e-") {
+            let logs = self.kubectl(&["get", "pods,events", "--sort-by=.metadata.creationTimestamp"]);
+            eprintln!("{}", logs.said());
+            run(Command::new("kubectl").args(["delete", "namespace", &self.namespace]));
+        }
     }
 }
 

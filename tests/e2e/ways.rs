@@ -3,6 +3,7 @@
 
 use crate::cluster::{LONG, until};
 use crate::deployment::{Deployment, deployed};
+use crate::skip::skipped;
 use serde_json::{Value, json};
 
 /// A repository over HTTP, in the image of Airflow: it has git and Python.
@@ -145,6 +146,42 @@ fn tasks_run_in_workers_on_redis_and_in_pods_of_their_own_with_dags_from_git() {
         ends_well(&airflow, &id);
         run_of(&airflow, &id)["bundle_version"] == second
     });
+    assert_eq!(airflow.restarts().values().sum::<u64>(), 0, "{:?}", airflow.restarts());
+    airflow.removed();
+    drop(asleep);
+}
+
+#[test]
+fn tasks_of_2_11_run_in_pods_of_their_own_and_one_whose_pod_is_killed_is_tried_again() {
+    let Some(other) = deployed() else { return };
+    let Ok(tag) = std::env::var("KUBE_AIRFLOW_E2E_BEFORE") else {
+        return skipped("task pods of 2.11 on a cluster: no image of Airflow 2.11.2 was loaded");
+    };
+    let asleep = other.sleeps();
+    let airflow = Deployment::empty("pods");
+    let tag = format!("airflow.image.tag={tag}");
+    let values = ["--set", "airflow.version=2.11.2", "--set", "airflow.executor=Kubernetes", "--set", &tag];
+    airflow.helm(&["upgrade", "--install", "--wait", "--timeout", "15m"], &values).success();
+    airflow.ready(LONG);
+    assert!(airflow.pods("worker").is_empty() && airflow.pods("rabbitmq").is_empty());
+    let trigger = |words: &[&str]| {
+        let frame = ["exec", "deploy/scheduler", "--", "kube-airflow-init", "exec", "--", "airflow", "dags", "trigger"];
+        until(LONG, &format!("{} begins", words[0]), || airflow.kubectl(&[&frame[..], words].concat()).ok);
+    };
+    let task = |dag: &str| {
+        let columns = "coalesce(state, '') || ' ' || try_number";
+        airflow.sql(&format!("SELECT {columns} FROM task_instance WHERE dag_id = '{dag}'"))
+    };
+
+    trigger(&["nap", "-r", "short", "-c", "{\"seconds\": 1}"]);
+    until(LONG, "a task in a pod succeeds", || task("nap") == "success 1");
+    // Its first try takes memory for as long as it is left alone.
+    trigger(&["eats", "-r", "killed"]);
+    until(LONG, "another one runs", || task("eats") == "running 1" && !task_pods(&airflow).is_empty());
+    let victim = task_pods(&airflow).remove(0);
+    airflow.kubectl(&["delete", "pod", &victim, "--wait=false", "--grace-period=0", "--force"]).success();
+    until(LONG, "it succeeds in another pod", || task("eats") == "success 2");
+    until(LONG, "the pods go with their tasks", || task_pods(&airflow).is_empty());
     assert_eq!(airflow.restarts().values().sum::<u64>(), 0, "{:?}", airflow.restarts());
     airflow.removed();
     drop(asleep);

@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn only_the_named_class_tells_the_table() {
         let source = "class A(Base):\n    version_table_name = 'a'\n\nclass AB(\n    Base,\n):\n    \
-                      \"\"\"Doc.\"\"\"\n\n    version_table_name: str = \"ab\"\n\nversion_table_name = 'outside'\nclass C:\n    pass\n";
+                      \"\"\"Doc.\"\"\"\n\n    version_table_name: str = \"ab\"\n\nversion_table_name = 'outside'\n\
+                      class C:\n    pass\n";
         assert_eq!(version_table(source, "A").unwrap(), "a");
         assert_eq!(version_table(source, "AB").unwrap(), "ab");
         assert_eq!(version_table(source, "C"), None);

@@ -34,7 +34,8 @@ impl Resolver<'_> {
         };
         if !is_there(&git.git, vars) {
             self.decided.notes.push(format!(
-                "{} is not there, so no repository can be followed: build git into the image (EXTRA_PACKAGES=git), or name the program in GITSYNC_GIT",
+                "{} is not there, so no repository can be followed: build git into the image (EXTRA_PACKAGES=git), or \
+                 name the program in GITSYNC_GIT",
                 git.git
             ));
         }

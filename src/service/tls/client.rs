@@ -2,7 +2,7 @@
 //! [`super::trust`] and [`super::names`].
 
 use super::trust::{self, Distrust};
-use super::{key, names};
+use super::{curve, key, names};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -47,7 +47,7 @@ pub(crate) fn config(
 ) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let resolver = identity.map(|identity| certified(&provider, identity)).transpose()?;
-    let verifier = Verifier { asked, algorithms: provider.signature_verification_algorithms };
+    let verifier = Verifier { asked, algorithms: curve::with_ours(provider.signature_verification_algorithms) };
     let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
     let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok(match resolver {
@@ -58,7 +58,8 @@ pub(crate) fn config(
 
 /// rustls would take no certificate of version 1.
 fn certified(provider: &CryptoProvider, (chain, key): Identity) -> Result<SingleCertAndKey, Error> {
-    let key = provider.key_provider.load_private_key(key).map_err(|_| Error::Key)?;
+    let ours = curve::signing_key(&key);
+    let key = ours.map_or_else(|| provider.key_provider.load_private_key(key), Ok).map_err(|_| Error::Key)?;
     let ours = chain.first().and_then(|first| X509Certificate::from_der(first).ok());
     let same = ours.zip(key.public_key()).is_none_or(|((_, ours), key)| ours.public_key().raw == key.as_ref());
     if same { Ok(CertifiedKey::new(chain, key).into()) } else { Err(Error::Mismatch) }

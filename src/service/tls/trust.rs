@@ -2,6 +2,7 @@
 //! clients that we stand for use OpenSSL. Others are stricter: they take no self-signed certificate that is also an
 //! authority, none of version 1, and none without a subject alternative name.
 
+use super::constraints;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::CertificateDer;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,6 +34,8 @@ pub(crate) enum Distrust {
     Revoked,
     #[error("there is no valid revocation list (`sslcrl`) for one of the server's certificates")]
     NoList,
+    #[error("the server's certificate has a name that its CA may not sign (name constraints)")]
+    Constrained,
     #[error("the server's certificate is not for the host name `{HOST}`")]
     Name,
 }
@@ -77,7 +80,17 @@ pub(crate) fn check(
             }
         }
     }
-    Ok(())
+    if constrained(&chain) { Err(Distrust::Constrained) } else { Ok(()) }
+}
+
+/// Whether an authority may not sign a name of a certificate below it. Those that only name themselves on the way are
+/// not asked.
+fn constrained(chain: &[&Certificate<'_>]) -> bool {
+    chain.iter().enumerate().skip(1).any(|(at, authority)| {
+        let Some(constraints) = authority.parsed.name_constraints().ok().flatten() else { return false };
+        let mut below = chain[..at].iter().enumerate().filter(|(at, one)| *at == 0 || !one.names_itself());
+        !below.all(|(at, one)| constraints::allow(constraints.value, &one.parsed, at == 0))
+    })
 }
 
 /// A certificate, and its bytes.

@@ -89,6 +89,31 @@ const RECIPES: &[(&str, &str)] = &[
          openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -out server.csr -keyout server.key -subj /CN=localhost
          openssl x509 -req -sha384 -in server.csr -days 9 -CA root.crt -CAkey root.key -set_serial 2 -out server.crt",
     ),
+    ("a key of Ed25519", "own ed25519"),
+    ("a key on the curve P-521", "own ec -pkeyopt ec_paramgen_curve:secp521r1"),
+    ("a key on the curve P-521, signed with SHA-256", "own ec -pkeyopt ec_paramgen_curve:secp521r1 -sha256"),
+    (
+        "an authority on the curve P-521",
+        "openssl req -new -x509 -days 9 -newkey ec -pkeyopt ec_paramgen_curve:secp521r1 -sha512 -nodes -subj /CN=root \
+            -keyout root.key -out root.crt
+         openssl req -new -nodes -subj /CN=localhost -out server.csr -keyout server.key; signed root server.crt",
+    ),
+    (
+        "an authority with a short key",
+        "openssl req -new -x509 -days 9 -newkey rsa:1024 -nodes -subj /CN=root -keyout root.key -out root.crt
+         openssl req -new -nodes -subj /CN=localhost -out server.csr -keyout server.key; signed root server.crt",
+    ),
+    (
+        "an old authority, signed with SHA-1 by itself",
+        "openssl req -new -x509 -sha1 -days 9 -nodes -subj /CN=root -keyout root.key -out root.crt
+         openssl req -new -nodes -subj /CN=localhost -out server.csr -keyout server.key; signed root server.crt",
+    ),
+    ("an authority for names that are others", "constrained 'permitted;DNS:example.com'"),
+    ("an authority for these names", "constrained 'permitted;DNS:localhost'"),
+    ("an authority for all names but these", "constrained 'excluded;DNS:localhost'"),
+    ("an authority for addresses", "constrained 'permitted;IP:127.0.0.0/255.0.0.0'"),
+    ("an authority for all addresses but these", "constrained 'excluded;IP:127.0.0.0/255.0.0.0'"),
+    ("an authority for names of directories", "constrained 'permitted;dirName:names'"),
     (
         "signed with PSS",
         "openssl req -new -x509 -days 9 -nodes -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:-1 -subj /CN=localhost -keyout server.key -out server.crt; cp server.crt root.crt",
@@ -103,6 +128,14 @@ signed() { openssl x509 -req -in server.csr -days 9 -CA $1.crt -CAkey $1.key -se
 leaf() { authority; openssl req -new -nodes -subj /CN=elsewhere -addext $1 -out server.csr -keyout server.key; signed root server.crt; }
 leaf_cn() { authority; openssl req -new -nodes -subj /CN=localhost -addext $1 -out server.csr -keyout server.key; signed root server.crt; }
 leaf_purpose() { leaf_cn $1; }
+own() { openssl req -new -x509 -days 9 -newkey \"$@\" -nodes -subj /CN=localhost -keyout server.key -out server.crt; cp server.crt root.crt; }
+constrained() {
+    printf '[req]\\ndistinguished_name=names\\nx509_extensions=v3\\n[names]\\nO=Company\\n[v3]\\nbasicConstraints=critical,CA:TRUE\\n%s\\n' \
+        \"nameConstraints=critical,$1\" > root.cnf
+    openssl req -new -x509 -config root.cnf -days 9 -nodes -subj /CN=root -newkey rsa:2048 -keyout root.key -out root.crt
+    openssl req -new -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -out server.csr -keyout server.key
+    signed root server.crt
+}
 between() {
     authority
     openssl req -new -nodes -subj /CN=between -addext basicConstraints=critical,CA:TRUE -out server.csr -keyout between.key

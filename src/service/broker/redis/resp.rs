@@ -131,7 +131,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_reply_comes_back_whole_and_only_when_all_of_it_is_there(one in replies(), cut in any::<prop::sample::Index>()) {
+        fn every_reply_comes_back_whole_and_only_when_all_of_it_is_there(
+            one in replies(),
+            cut in any::<prop::sample::Index>(),
+        ) {
             let sent = bytes(&one);
             prop_assert_eq!(reply(&sent), Ok(Some((one, sent.len()))));
             prop_assert_eq!(reply(&sent[..cut.index(sent.len())]), Ok(None));
