@@ -66,8 +66,11 @@ fn of_two_schedulers_one_runs_whatever_happens_to_its_pod_or_its_node() {
         }
     };
     let airflow = Deployment::empty("lease");
-    // Everything but one scheduler is on the first node.
+    // Everything but one scheduler is on the first node; so are the names of the cluster, which a second one would
+    // otherwise lose with the node.
     schedules("cordon");
+    let names = ["--namespace=kube-system", "delete", "pod", "--selector=k8s-app=kube-dns"];
+    run(Command::new("kubectl").args(names)).success();
     airflow.helm(&["upgrade", "--install", "--wait", "--timeout", "15m"], &[]).success();
     schedules("uncordon");
     airflow.helm(&["upgrade", "--wait", "--timeout", "10m"], &VALUES).success();

@@ -91,6 +91,8 @@ pub(super) fn signing_key(key: &PrivateKeyDer<'_>) -> Option<Arc<dyn rustls::sig
     let (inner, _) = value(sec1)?;
     let (_version, rest) = value(inner)?;
     let (secret, _) = value(rest)?;
+    // Every curve has numbers of its own length (RFC 5915), and this one the longest.
+    (secret.len() == 66).then_some(())?;
     Some(Arc::new(Key(SigningKey::from_slice(secret).ok()?)))
 }
 
@@ -127,5 +129,61 @@ impl Signer for Key {
 
     fn scheme(&self) -> SignatureScheme {
         SignatureScheme::ECDSA_NISTP521_SHA512
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::Command;
+
+    fn openssl(folder: &Path, words: &str) -> Vec<u8> {
+        let output = Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "openssl {words}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    #[test]
+    fn openssl_takes_what_a_client_signs_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        openssl(folder, "ecparam -name secp521r1 -genkey -noout -out old.pem");
+        openssl(folder, "pkcs8 -topk8 -nocrypt -in old.pem -out new.pem");
+        openssl(folder, "pkey -in new.pem -pubout -out public.pem");
+        let public = openssl(folder, "pkey -in new.pem -pubout -outform DER");
+        std::fs::write(folder.join("message"), "a message").unwrap();
+        for file in ["old.pem", "new.pem"] {
+            let key = super::super::key::read(&std::fs::read(folder.join(file)).unwrap(), None).unwrap();
+            let key = signing_key(&key).unwrap();
+            assert_eq!(key.public_key().unwrap().as_ref(), public, "{file}");
+            assert!(key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).is_none());
+            let signer = key.choose_scheme(&[SignatureScheme::ECDSA_NISTP521_SHA512]).unwrap();
+            std::fs::write(folder.join("signature"), signer.sign(b"a message").unwrap()).unwrap();
+            openssl(folder, "dgst -sha512 -verify public.pem -signature signature message");
+        }
+        openssl(folder, "ecparam -name prime256v1 -genkey -noout -out other.pem");
+        let other = super::super::key::read(&std::fs::read(folder.join("other.pem")).unwrap(), None).unwrap();
+        assert!(signing_key(&other).is_none(), "ring knows it");
+    }
+
+    #[test]
+    fn a_signature_of_another_message_or_key_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        std::fs::write(folder.join("message"), "a message").unwrap();
+        let point = |name: &str| {
+            openssl(folder, &format!("ecparam -name secp521r1 -genkey -noout -out {name}.pem"));
+            let der = openssl(folder, &format!("pkey -in {name}.pem -pubout -outform DER"));
+            der[der.len() - 133..].to_vec()
+        };
+        let (one, two) = (point("one"), point("two"));
+        for (digest, algorithm) in [("sha256", OURS[0]), ("sha384", OURS[1]), ("sha512", OURS[2])] {
+            let signature = openssl(folder, &format!("dgst -{digest} -sign one.pem message"));
+            assert!(algorithm.verify_signature(&one, b"a message", &signature).is_ok(), "{digest}");
+            assert!(algorithm.verify_signature(&two, b"a message", &signature).is_err(), "{digest}");
+            assert!(algorithm.verify_signature(&one, b"b message", &signature).is_err(), "{digest}");
+            assert!(algorithm.verify_signature(&one, b"a message", &[]).is_err(), "{digest}");
+        }
     }
 }
