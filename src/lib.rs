@@ -123,7 +123,9 @@ fn sidecar(words: &[OsString], vars: &dyn env::Vars, parent: &Parent) -> u8 {
     match words.split_first().map(|(name, words)| (name.to_str(), words)) {
         Some((Some("http"), _)) => port::main(vars, parent),
         Some((Some("heartbeat"), _)) => probe::heartbeat(vars, parent),
-        Some((Some("memory"), _)) => memory::run(vars, parent),
+        Some((Some("memory"), _)) => {
+            memory::run(vars, parent, &|| Some(load::resolved(&load::own(vars), vars).ok()?.folders.logs))
+        }
         Some((Some("git"), _)) => git::role::sidecar(vars, parent, Box::new(|| load::metadata(&env::Process))),
         Some((Some(name), words)) => prepare::sidecar(name, words, vars, parent),
         _ => Code::Usage.number(),

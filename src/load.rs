@@ -57,19 +57,28 @@ fn told(error: &plan::Error) -> Code {
     }
 }
 
+/// The role of this container, for a process beside it: what another role needs is no affair of it.
+pub fn own(vars: &dyn Vars) -> Goal {
+    let role = |status: status::Status| {
+        let child = status.children.first()?;
+        Some(Goal::Role { role: child.role, words: Vec::new(), standalone: status.children.len() > 1 })
+    };
+    status::read(vars).and_then(role).unwrap_or(Goal::Look)
+}
+
 /// The metadata database of the role of this container, and the Airflow that uses it: for a process beside the role.
 ///
 /// # Errors
 /// Why it is not known; the log may say more.
 pub fn metadata(vars: &dyn Vars) -> Result<Metadata, String> {
-    let status =
-        status::read(vars).ok_or("PID 1 has no status file, so the role is not known; see KUBE_AIRFLOW_RUN")?;
-    let child = status.children.first().ok_or("the role is not known yet")?;
-    let goal = Goal::Role { role: child.role, words: Vec::new(), standalone: status.children.len() > 1 };
+    let goal = own(vars);
+    let Goal::Role { role, .. } = goal else {
+        return Err("PID 1 has no status file, so the role is not known; see KUBE_AIRFLOW_RUN".to_owned());
+    };
     let resolved = resolved(&goal, vars).map_err(|_| "the settings are wrong; the log says how")?;
     let (database, _) = services::of(&resolved, vars).map_err(|_| "the database is not known; the log says why")?;
     let database = database.ok_or("no metadata database is named that this program speaks to")?;
-    Ok(Metadata { database, version: resolved.installed.version, one_task: table::is_one_task(child.role) })
+    Ok(Metadata { database, version: resolved.installed.version, one_task: table::is_one_task(role) })
 }
 
 /// The settings. What is wrong is logged, all of it.

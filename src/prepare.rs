@@ -54,12 +54,12 @@ pub fn sidecar(name: &str, words: &[OsString], vars: &dyn Vars, parent: &Parent)
         }
         ("restart", []) => {
             let percent = settings::restart_above(vars).map_err(|_| Code::Settings)?.unwrap_or(100);
-            Ok(restart::run(&load::resolved(&Goal::Look, vars)?, percent, vars, parent))
+            Ok(restart::run(&load::resolved(&load::own(vars), vars)?, percent, vars, parent))
         }
         ("groom", []) => {
             // What is wrong is reported by the prepare stage, which ends the container; until then this one waits.
             let rules = settings::logs::read(vars).map_err(|_| Code::Settings)?;
-            Ok(groom::run(&load::resolved(&Goal::Look, vars)?, &rules, vars))
+            Ok(groom::run(&load::resolved(&load::own(vars), vars)?, &rules, vars))
         }
         _ => Err(Code::Usage),
     };

@@ -1,11 +1,63 @@
-//! A line in the log of a task, which its reader finds in the UI: the task itself cannot write it any more.
+//! The log of a task: which one it is, and a line in it, which its reader finds in the UI: the task itself cannot write
+//! it any more.
 
+use super::title::Task;
 use crate::telemetry;
 use serde_json::json;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a folder of logs is searched: one on a network may have no end.
+const SEARCH: Duration = Duration::from_secs(3);
+/// How much of a file is read at each of its ends.
+const READ: u64 = 64 * 1024;
+/// What the supervisor of a task writes when KILL has ended it (`airflow/sdk/execution_time/supervisor.py`).
+const KILLED: &str = "\"signal_name\":\"SIGKILL\"";
+
+/// The log of the task instance with this id, below `root`, written since then; else the only one that says that its
+/// task was killed. Airflow 3 lets nobody see who has which file open, so what they say is all there is.
+pub(super) fn find(root: &Path, id: &str, since: SystemTime) -> Option<PathBuf> {
+    let until = Instant::now() + SEARCH;
+    let (mut folders, mut killed) = (vec![root.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop().filter(|_| Instant::now() < until) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+            if kind.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let written = || entry.metadata().and_then(|about| about.modified());
+            if !kind.is_file() || Task::of_log(&path).is_none() || written().is_ok_and(|at| at < since) {
+                continue;
+            }
+            let text = ends(&path).unwrap_or_default();
+            if text.contains(id) {
+                return Some(path);
+            }
+            if text.contains(KILLED) {
+                killed.push(path);
+            }
+        }
+    }
+    if killed.len() == 1 { killed.pop() } else { None }
+}
+
+/// The beginning and the end of a file.
+fn ends(path: &Path) -> io::Result<String> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(path)?;
+    let length = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    for at in [0, length.saturating_sub(READ)] {
+        let mut part = vec![0; usize::try_from(READ.min(length)).unwrap_or(0)];
+        let read = file.read_at(&mut part, at)?;
+        bytes.extend_from_slice(part.get(..read).unwrap_or_default());
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
 
 /// Appends `text` in the form of the file: from 3 on a line of JSON, before one that begins with the time. Whoever
 /// writes there besides appends, too (`airflow/sdk/log.py`, `airflow/utils/log/file_task_handler.py`).
@@ -30,6 +82,29 @@ fn line(time: &str, text: &str, is_json: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_is_found_by_the_id_in_it_or_by_its_supervisor_s_last_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = folder.path().join(format!("dag_id=d/run_id=r/task_id={name}/attempt=1.log"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let long = "x".repeat(200_000);
+        let one = put("one", &format!("{{\"ti_id\":\"a-b\"}}\n{long}"));
+        let two = put("two", &format!("{long}{{{KILLED}}}\n"));
+        put("three", "{}");
+        fs::write(folder.path().join("a-b.log"), "a-b").unwrap();
+        let find = |id: &str, since| super::find(folder.path(), id, since);
+        let now = SystemTime::now();
+        assert_eq!(find("a-b", now - Duration::from_mins(1)), Some(one));
+        assert_eq!(find("other", now - Duration::from_mins(1)), Some(two));
+        assert_eq!(find("a-b", now + Duration::from_mins(1)), None, "nobody has written since");
+        put("three", KILLED);
+        assert_eq!(find("other", now - Duration::from_mins(1)), None, "it may be either");
+    }
 
     #[test]
     fn a_line_has_the_form_of_its_file_and_comes_last() {

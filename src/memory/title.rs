@@ -8,7 +8,8 @@
 //!   (`airflow/executors/local_executor.py`, `celery_executor_utils.py` of the provider), and the same list behind
 //!   `airflow worker -- LocalExecutor:`;
 //! - `airflow worker -- ID`, a task of 3 (`airflow/sdk/execution_time/task_runner.py`), and `airflow supervisor: ID`,
-//!   who waits for it (`airflow/executors/base_executor.py`): their log file says which one;
+//!   who waits for it (`airflow/executors/base_executor.py`): their log file says which one, by its name, and has the
+//!   id in it;
 //! - `… execute_workload --json-string {…}`, a task in a pod of its own on 3: with a token in the same text.
 
 use crate::text;
@@ -104,6 +105,8 @@ pub(super) struct Title {
     pub(super) name: String,
     pub(super) part: Part,
     pub(super) task: Option<Task>,
+    /// The id of a task instance of 3, which its log file has, too.
+    pub(super) id: Option<String>,
 }
 
 impl Title {
@@ -123,17 +126,17 @@ impl Title {
         if let Some(task) = run_words(&words) {
             let raw = words.contains(&"--raw");
             let part = if raw { Part::Task } else { Part::Supervisor };
-            return Self { name: "airflow run".to_owned(), part, task: Some(task) };
+            return Self { name: "airflow run".to_owned(), part, task: Some(task), id: None };
         }
         Self::other(name(&words))
     }
 
     fn task(name: String, task: Option<Task>) -> Self {
-        Self { name, part: Part::Task, task }
+        Self { name, part: Part::Task, task, id: None }
     }
 
     fn other(name: String) -> Self {
-        Self { name, part: Part::Other, task: None }
+        Self { name, part: Part::Other, task: None, id: None }
     }
 
     /// A title that Airflow has set: one word, with blanks in it.
@@ -146,13 +149,13 @@ impl Title {
         if let Some(rest) = supervised.iter().find_map(|start| title.strip_prefix(start)) {
             let names: Vec<&str> = rest.split(", ").map(|word| word.trim_matches(['\'', '[', ']', '"'])).collect();
             let name = "airflow task supervisor".to_owned();
-            return Some(Self { name, part: Part::Supervisor, task: run_words(&names) });
+            return Some(Self { name, part: Part::Supervisor, task: run_words(&names), id: None });
         }
         if let Some(id) = title.strip_prefix("airflow worker -- ") {
             // The processes of the LocalExecutor call themselves the same, with another word.
             let is_id = id.trim().len() == 36 && id.trim().bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
             if is_id {
-                return Some(Self::task("airflow task".to_owned(), None));
+                return Some(Self { id: Some(id.trim().to_owned()), ..Self::task("airflow task".to_owned(), None) });
             }
         }
         let ours =
@@ -248,6 +251,7 @@ mod tests {
             assert_eq!((task.dag.as_str(), task.name.as_str(), task.run.as_str()), ("d", "t", run), "{words:?}");
         }
         let id = "019a1b2c-0000-7000-8000-0123456789ab";
+        assert_eq!(title(&[&format!("airflow worker -- {id}  ")]).id.as_deref(), Some(id));
         assert_eq!(title(&[&format!("airflow worker -- {id}")]).part, Part::Task);
         assert_eq!(title(&[&format!("airflow supervisor: {id}")]).part, Part::Supervisor);
         assert_eq!(title(&["airflow worker -- LocalExecutor"]).part, Part::Other);

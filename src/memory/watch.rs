@@ -16,9 +16,9 @@ use crate::telemetry;
 use crate::termination_log;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, warn};
 
 /// Where the kernel shows processes.
@@ -42,11 +42,12 @@ const FRESH: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 const TRIES: u32 = 5;
 
 /// Watches until PID 1 ends this process, or until there is nothing to watch: no memory cgroup that can be read.
-pub fn run(vars: &dyn Vars, parent: &Parent) -> u8 {
+/// `logs` says where the logs of tasks are, for the case that it is needed.
+pub fn run(vars: &dyn Vars, parent: &Parent, logs: &dyn Fn() -> Option<PathBuf>) -> u8 {
     let Some(group) = Group::own() else { return Code::Success.number() };
     let Ok(told) = Told::begin() else { return Code::Os.number() };
     let open = group.notifies().and_then(|path| File::open(path).ok());
-    let mut watch = Watch::new(group, open, vars, parent);
+    let mut watch = Watch::new(group, open, vars, parent, logs);
     loop {
         let woke = told.wait(watch.open.as_ref(), watch.pause());
         watch.look();
@@ -63,6 +64,7 @@ struct Watch<'a> {
     open: Option<File>,
     vars: &'a dyn Vars,
     parent: &'a Parent,
+    logs: &'a dyn Fn() -> Option<PathBuf>,
     events: Events,
     before: Snapshot,
     looked: Instant,
@@ -74,14 +76,20 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(group: Group, open: Option<File>, vars: &'a dyn Vars, parent: &'a Parent) -> Self {
+    fn new(
+        group: Group,
+        open: Option<File>,
+        vars: &'a dyn Vars,
+        parent: &'a Parent,
+        logs: &'a dyn Fn() -> Option<PathBuf>,
+    ) -> Self {
         let events = group.events(open.as_ref());
         let usage = group.usage();
         let before = Snapshot::take(Path::new(PROC), &group.members(), &Snapshot::default());
         // A watcher that was started again goes on counting.
         let record = status::read(vars).and_then(|status| Memory::read(status.init, vars)).unwrap_or_default();
         let (looked, warned, noted) = (Instant::now(), None, false);
-        Self { group, open, vars, parent, events, before, looked, usage, warned, noted, record }
+        Self { group, open, vars, parent, logs, events, before, looked, usage, warned, noted, record }
     }
 
     fn held(&self) -> f64 {
@@ -149,7 +157,8 @@ impl<'a> Watch<'a> {
         let log = victim.and_then(|victim| {
             // Else the log that is open now may be that of the next task.
             let now = || victim.supervisor.filter(|pid| self.before.waits_for_nobody(*pid));
-            victim.process.log.clone().or_else(|| task_log(Path::new(PROC), now()?))
+            let seen = victim.process.log.clone().or_else(|| task_log(Path::new(PROC), now()?));
+            seen.or_else(|| self.searched(victim.process.title.id.as_deref()?))
         });
         let whom = whom(victim, log.as_deref().and_then(Task::of_log), status);
         let text = words::killed(&whom, victim, own_limit, &self.usage, before);
@@ -163,6 +172,15 @@ impl<'a> Watch<'a> {
         {
             debug!("{} does not take the line: {error}", log.display());
         }
+    }
+
+    /// The log of a task instance that nobody was seen to have open. Its supervisor writes a last word into it.
+    fn searched(&self, id: &str) -> Option<PathBuf> {
+        let (root, since) = ((self.logs)()?, SystemTime::now() - 2 * LOOK);
+        (0..TRIES).find_map(|turn| {
+            sleep(BREATH * turn);
+            log::find(&root, id, since)
+        })
     }
 
     /// Says that the limit is near, and leaves word for the case that all of the container is killed at once.

@@ -68,6 +68,14 @@ pub(super) fn killed(
     let limit = match (own_limit, usage.limit) {
         (true, Some(limit)) => format!("the container had used all of its limit of {}", mib(limit)),
         (true, None) => "the container had used all that it may".to_owned(),
+        // The limit of a pod is the sum of those of its containers, and the kernel may come to it first.
+        (false, Some(limit)) if usage.peak.unwrap_or(usage.used) >= limit - limit / 64 => {
+            let used = mib(usage.peak.unwrap_or(usage.used));
+            format!(
+                "the container has used {used} of its limit of {}: that, or the one of its pod, was used up",
+                mib(limit)
+            )
+        }
         (false, _) => {
             let of = usage.limit.map_or_else(String::new, |limit| format!(" of its limit of {}", mib(limit)));
             format!(

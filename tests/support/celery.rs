@@ -88,6 +88,9 @@ pub(crate) fn deployment(line: &Line, airflow: &Path, folder: &Path, dags: &str)
         ("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True".to_owned()),
         ("AIRFLOW__CELERY__FLOWER_PORT", flower.to_string()),
         ("AIRFLOW__CELERY__WORKER_CONCURRENCY", "1".to_owned()),
+        // What runs beside a role knows no more than the role.
+        ("KUBE_AIRFLOW_LOGS_KEEP", "15d".to_owned()),
+        ("KUBE_AIRFLOW_RESTART_ABOVE", "99%".to_owned()),
     ];
     environment.push(("_AIRFLOW_WWW_USER_USERNAME", "ops".to_owned()));
     environment.push(("_AIRFLOW_WWW_USER_PASSWORD_FILE", password.to_str().unwrap().to_owned()));

@@ -165,10 +165,11 @@ impl Stack {
         self.spawn(role, settings, &[]);
     }
 
-    /// [`start`](Self::start) in a cgroup, by the file that a process writes its number into.
+    /// [`start`](Self::start) in a cgroup, by the file that a process writes its number into, and without the right to
+    /// look into processes that forbid it, as in a pod.
     pub(crate) fn start_in(&mut self, role: &str, procs: &Path, settings: &[(&str, &str)]) {
         let mut command = self.program(role, "/bin/sh");
-        command.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(procs);
+        command.args(["-c", "echo 0 > \"$0\" && exec setpriv --bounding-set -sys_ptrace \"$@\""]).arg(procs);
         command.args([env!("CARGO_BIN_EXE_kube-airflow-init"), role]).envs(settings.iter().copied());
         self.run_init(role, command);
     }
