@@ -1,5 +1,7 @@
-//! Probes of real Airflow roles on a real Postgres, and `RabbitMQ` or Redis: what happens × to whom, with the verdict that each
-//! role's probes must come to. Nothing that happens to a service may ever fail a role's liveness.
+//! Probes of real Airflow roles on a real Postgres, and `RabbitMQ` or Redis: what happens × to whom, with the verdict
+//! that each role's probes must come to. Nothing that happens to a service may ever fail a role's liveness.
+
+mod cells;
 
 use crate::celery::{Bus, Celery};
 use crate::common::{postgres, rabbitmq};
@@ -7,6 +9,7 @@ use crate::relay::{Network, Relay};
 use crate::stack::line::{Line, ONE, THREE, TWO};
 use crate::stack::{Stack, poll, process};
 use crate::{asleep, celery, outage};
+use cells::{Away, DOWN, UP, Verdict, cell};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -23,44 +26,6 @@ const KINDS: [&str; 3] = ["liveness", "readiness", "startup"];
 /// Longer than the limit of every heartbeat.
 const LONG: Duration = Duration::from_secs(45);
 const SLOW: Network = Network::Slow(Duration::from_millis(20));
-
-/// What is out of reach.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Away {
-    Nothing,
-    Postgres,
-    Broker,
-    Both,
-}
-
-/// Liveness, readiness and startup of a role: up or down.
-type Verdict = &'static str;
-
-const UP: Verdict = "UUU";
-const DOWN: Verdict = "ddd";
-
-/// The verdicts on a role while Postgres, the broker, or both are away.
-const CELLS: [(&str, [Verdict; 3]); 8] = [
-    ("scheduler", ["Udd", "UdU", "Udd"]),
-    ("triggerer", ["Udd", "UUU", "Udd"]),
-    ("dag-processor", ["Udd", "UUU", "Udd"]),
-    ("api-server", ["Udd", "UUU", "Udd"]),
-    ("webserver", ["Udd", "UUU", "Udd"]),
-    ("worker", ["UUU", "Udd", "Udd"]),
-    ("worker before Airflow 3", ["UdU", "Udd", "Udd"]),
-    ("flower", ["UUU", "UdU", "UdU"]),
-];
-
-fn cell(line: &Line, role: &str, away: Away) -> Verdict {
-    let name = if role == "worker" && line.name != THREE.name { "worker before Airflow 3" } else { role };
-    let (_, verdicts) = CELLS.iter().find(|(cell, _)| *cell == name).unwrap();
-    match away {
-        Away::Nothing => UP,
-        Away::Postgres => verdicts[0],
-        Away::Broker => verdicts[1],
-        Away::Both => verdicts[2],
-    }
-}
 
 /// What docs/probes.md says of how soon a verdict comes. Printed beside the time that it took.
 const NEXT: &str = "the next probe";
