@@ -132,7 +132,7 @@ fn a_good_deployment_has_nothing_wrong() {
     assert_eq!(code, Some(0), "{text}");
     assert!(!text.lines().any(|line| line.starts_with("wrong")), "{text}");
     let expected = "\
-ok       version   kube-airflow-init 0.1.0
+ok       version   kube-airflow-init 0.2.0
 ok       airflow   Airflow 3.3.2 on Python 3.12: this release was run as a whole, see docs/versions.md
 ok       settings  the executor CeleryExecutor is told by EXECUTOR
 ok       settings  the database is told by POSTGRES_HOST
