@@ -8,6 +8,7 @@ use crate::common::{NASTY, eventually, postgres};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 /// Holds much in its first life, writes when it came and when it was told to go, and takes a second to end.
@@ -73,6 +74,46 @@ fn roles_above_the_limit_are_restarted_one_at_a_time() {
         fake.signal(Signal::SIGTERM);
         assert_eq!(fake.ended().code(), Some(0), "{}", fake.log());
     }
+}
+
+#[test]
+fn a_role_that_only_reads_files_fills_the_page_cache_holds_nothing_and_is_left_alone() {
+    let Some(group) = Cgroup::new(100) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let big = folder.path().join("big").display().to_string();
+    // Whoever reads it first has it in its group: nobody has it now.
+    for words in [
+        ["if=/dev/zero", "bs=1M", "count=200", "conv=fdatasync"],
+        ["oflag=nocache", "count=0", "conv=notrunc,fdatasync", ""],
+    ] {
+        let mut dd = Command::new("dd");
+        dd.arg(format!("of={big}")).args(words.iter().filter(|word| !word.is_empty())).stderr(Stdio::null());
+        assert!(dd.status().unwrap().success(), "{words:?}");
+    }
+    let mut fake = Fake::new("3.3.2");
+    fake.database(&postgres::server().database(), NASTY);
+    fake.set("EXECUTOR", "Local");
+    fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
+    fake.set("KUBE_AIRFLOW_RESTART_ABOVE", "60%");
+    fake.set("KUBE_AIRFLOW_TEST_SOON", "1");
+    let port = serve(&mut fake);
+    crate::http::script(&fake, &format!("while :; do cat {big} >/dev/null; echo read; sleep 0.2; done"));
+    fake.begin_in(&group.procs(), &["scheduler"]);
+    fake.until("running");
+    let share = |name: &str| sample(&get(port, "/metrics").body, name).unwrap_or_default() / 1_048_576.0;
+    eventually("the container is full", || share("kube_airflow_init_memory_used_bytes") > 90.0);
+    let rounds = || fake.log().matches("read\n").count();
+    let before = rounds();
+    eventually("it goes on reading", || rounds() > before + 10);
+    let [anon, file] =
+        ["anon", "file"].map(|kind| share(&format!("kube_airflow_init_memory_bytes{{kind=\"{kind}\"}}")));
+    assert!(anon < 40.0 && file > 50.0, "{anon} MiB of processes, {file} MiB of files");
+    let log = fake.log();
+    for word in ["out of memory", "of its limit", "restarted because"] {
+        assert!(!log.contains(word), "{log}");
+    }
+    fake.signal(Signal::SIGTERM);
+    fake.ended();
 }
 
 fn log(path: &Path, days: u64) {
