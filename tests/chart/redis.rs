@@ -108,3 +108,27 @@ fn workers_are_scaled_by_the_lists_of_redis() {
     assert!(env.iter().any(|one| one["valueFrom"]["secretKeyRef"] == json!({ "name": "redis", "key": "password" })));
     assert!(render.pod("redis").is_none() && render.pod("rabbitmq").is_none());
 }
+
+#[test]
+fn a_broker_whose_address_a_secret_has_is_reached_waited_for_and_not_run_here() {
+    let values = json!({ "celery": { "broker": "url" },
+        "secrets": { "from": { "BROKER_URL": { "name": "broker", "key": "url" } } },
+        "airflow": { "config": { "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__MASTER_NAME": "mymaster" } } });
+    let Some(render) = redis(&values) else { return };
+    assert!(render.pod("redis").is_none() && render.pod("rabbitmq").is_none());
+    let wanted = json!({ "secretKeyRef": { "name": "broker", "key": "url" } });
+    for (component, asks) in [("scheduler", true), ("worker", true), ("flower", true), ("webserver", false)] {
+        let env = list(&render.pod(component).unwrap().main()["env"]).to_vec();
+        let given = |name: &str| env.iter().find(|one| one["name"] == name);
+        let url = given("AIRFLOW__CELERY__BROKER_URL").map(|one| &one["valueFrom"]);
+        assert_eq!(url, asks.then_some(&wanted), "{component}");
+        assert!(
+            !env.iter()
+                .any(|one| text(&one["name"]).starts_with("RABBITMQ") || text(&one["name"]).starts_with("REDIS"))
+        );
+        let policy = render.named("NetworkPolicy", component).unwrap()["spec"]["egress"].to_string();
+        assert_eq!(policy.contains("26379") && policy.contains("5671"), asks, "{component}: {policy}");
+    }
+    let settings = render.named("ConfigMap", "airflow-settings").map(|map| map["data"].to_string()).unwrap_or_default();
+    assert!(!settings.contains("RABBITMQ_") && !settings.contains("REDIS_"), "{settings}");
+}

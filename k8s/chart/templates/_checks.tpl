@@ -141,6 +141,24 @@
 {{- if and $values.rabbitmq.host $values.redis.host }}
 {{- fail "rabbitmq.host and redis.host: both name a broker, and Celery has one; remove the one that celery.broker does not say" }}
 {{- end }}
+{{- $by_url := eq (include "kube-airflow.broker" .) "url" }}
+{{- if and $by_url (or $values.rabbitmq.host $values.redis.host) }}
+{{- fail (printf "celery.broker: url takes the address from a Secret, and %s.host names another broker; remove one of them" (ternary "rabbitmq" "redis" (ne $values.rabbitmq.host ""))) }}
+{{- end }}
+{{- if and $by_url (not $values.secrets.from.BROKER_URL) $values.secrets.create }}
+{{- fail "celery.broker: url takes the address from a Secret; name it in secrets.from.BROKER_URL, or put all keys into one and set secrets.create: false" }}
+{{- end }}
+{{- range $name, $row := $values.celery.groups }}
+{{- if and $by_url (eq (dig "keda" "by" "database" $row) "broker") }}
+{{- fail (printf "celery.groups.%s.keda.by: broker asks a server of the values, and celery.broker is url; set it to database" $name) }}
+{{- end }}
+{{- end }}
+{{- if and $by_url (eq $values.roles.worker.keda.by "broker") }}
+{{- fail "roles.worker.keda.by: broker asks a server of the values, and celery.broker is url; set it to database" }}
+{{- end }}
+{{- if and $values.secrets.from.BROKER_URL (not $by_url) }}
+{{- fail "secrets.from.BROKER_URL: is read with celery.broker: url alone; set it, or remove this" }}
+{{- end }}
 {{- range $broker, $other := dict "rabbitmq" "redis" "redis" "rabbitmq" }}
 {{- if and (index $values $broker).host (eq (include "kube-airflow.broker" $top) $other) }}
 {{- fail (printf "%s.host: names a broker, and celery.broker names %s; set celery.broker: %s, or remove %s.host" $broker $other $broker $broker) }}

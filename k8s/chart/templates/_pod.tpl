@@ -246,7 +246,7 @@ capabilities:
 {{- if $values.postgres.tls.ca_secret }}
 - {name: postgres-ca, mountPath: /etc/kube-airflow/postgres, readOnly: true}
 {{- end }}
-{{- with include "kube-airflow.broker" (index . 0) }}
+{{- with include "kube-airflow.broker_server" (index . 0) }}
 {{- if (index $values .).tls.ca_secret }}
 - {name: {{ . }}-ca, mountPath: /etc/kube-airflow/{{ . }}, readOnly: true}
 {{- end }}
@@ -330,7 +330,7 @@ capabilities:
 - name: postgres-ca
   secret: {secretName: {{ . | quote }}, items: [{key: ca.crt, path: ca.crt}]}
 {{- end }}
-{{- with include "kube-airflow.broker" $top }}
+{{- with include "kube-airflow.broker_server" $top }}
 {{- $name := . }}
 {{- with (index $values .).tls.ca_secret }}
 - name: {{ $name }}-ca

@@ -83,7 +83,7 @@ REDIS_PROTO: rediss://
 {{- if $values.redis.tls.ca_secret }}
 KUBE_AIRFLOW_REDIS_CA: /etc/kube-airflow/redis/ca.crt
 {{- end }}
-{{- else if $celery }}
+{{- else if eq (include "kube-airflow.broker" .) "rabbitmq" }}
 RABBITMQ_PORT: {{ include "kube-airflow.broker_port" . | quote }}
 RABBITMQ_VHOST: {{ $values.rabbitmq.vhost | quote }}
 {{- if $values.rabbitmq.tls.enabled }}
@@ -205,9 +205,14 @@ log_disconnections = 0
 {{ ternary "https" "http" (not (not $tls)) }}://{{ $host.name }}{{ .Values.ingress.path.web | trimSuffix "/" }}
 {{- end }}
 
-{{/* Which broker there is: `rabbitmq`, `redis`, or nothing without Celery. */}}
+{{/* Which broker there is: `rabbitmq`, `redis`, `url` for one whose address a Secret has, or nothing without Celery. */}}
 {{- define "kube-airflow.broker" -}}
 {{- if include "kube-airflow.runs" (list . (list "Celery")) }}{{ .Values.celery.broker }}{{ end }}
+{{- end }}
+
+{{/* The section of the values that the broker has: `rabbitmq`, `redis`, or nothing. */}}
+{{- define "kube-airflow.broker_server" -}}
+{{- include "kube-airflow.broker" . | trimPrefix "url" }}
 {{- end }}
 
 {{- define "kube-airflow.broker_port" -}}
@@ -241,7 +246,9 @@ log_disconnections = 0
 {{- $broker := include "kube-airflow.broker" $top }}
 {{- $brokered := and $broker (regexMatch (printf "%s_(HOST|CREDS|PASSWORD)|BROKER_URL" (upper $broker)) $template) }}
 {{- if and $broker (or $brokered (include "kube-airflow.connects" (list $top $role "broker"))) }}
-{{- if eq $broker "redis" }}
+{{- if eq $broker "url" }}
+{{ include "kube-airflow.reference" (list $top "AIRFLOW__CELERY__BROKER_URL" "BROKER_URL") }}
+{{- else if eq $broker "redis" }}
 - {name: REDIS_HOST, value: {{ $values.redis.host | default (include "kube-airflow.name" (list $top "redis")) | quote }}}
 {{- if $values.redis.auth }}
 {{ include "kube-airflow.reference" (list $top "REDIS_PASSWORD") }}
