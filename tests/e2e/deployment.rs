@@ -314,8 +314,8 @@ impl Drop for Deployment {
     /// What a failed test leaves would take the room of the next one.
     fn drop(&mut self) {
         if std::thread::panicking() && self.namespace.starts_with("airflow-e2e-") {
-            let logs = self.kubectl(&["get", "pods,events", "--sort-by=.metadata.creationTimestamp"]);
-            eprintln!("{}", logs.said());
+            eprintln!("{}", self.kubectl(&["get", "pods"]).said());
+            eprintln!("{}", self.kubectl(&["get", "events", "--sort-by=.lastTimestamp"]).said());
             run(Command::new("kubectl").args(["delete", "namespace", &self.namespace]));
         }
     }
