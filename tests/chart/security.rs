@@ -250,7 +250,8 @@ fn what_the_job_makes_is_what_the_pods_want() {
     let generated = kube_airflow_init::keys::fresh::fresh(kube_airflow_init::keys::fresh::Form::Env, true).unwrap();
     let mut made: Vec<_> = generated.lines().map(|line| line.split_once('=').unwrap().0).collect();
     made.sort_unstable();
-    let mut known: Vec<_> = known.keys().map(String::as_str).collect();
+    // The address of somebody's broker cannot be made up.
+    let mut known: Vec<_> = known.keys().map(String::as_str).filter(|key| *key != "BROKER_URL").collect();
     known.sort_unstable();
     assert_eq!(made, known);
 }

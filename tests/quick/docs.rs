@@ -152,3 +152,21 @@ fn files_that_the_readme_names_exist() {
         }
     }
 }
+
+#[test]
+fn figures_that_pages_quote_are_there_and_of_one_run() {
+    let place = regex::Regex::new(r"(?s)<!-- figures: (\w+) -->\n(.*?)<!-- end of figures -->").unwrap();
+    let mut found = std::collections::BTreeMap::new();
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert_eq!(text.matches("<!-- figures: ").count(), place.find_iter(&text).count(), "{}", page.display());
+        for one in place.captures_iter(&text) {
+            let figures = one[2].to_owned();
+            assert!(figures.contains(|c: char| c.is_ascii_digit()), "{}: no figures of {}", page.display(), &one[1]);
+            let other = found.insert(one[1].to_owned(), figures.clone());
+            assert!(other.is_none_or(|other| other == figures), "{}: {} is of another run", page.display(), &one[1]);
+        }
+    }
+    let names: Vec<_> = found.keys().map(String::as_str).collect();
+    assert_eq!(names, ["git", "groom", "init", "lease", "probe", "start", "task"]);
+}
