@@ -69,7 +69,7 @@ check-dags: ## says whether the DAG files in DIR may be deployed (BUDGET=10 seco
 bench-images: ## size and cold start of the image, against a shell entrypoint under tini
 	@scripts/bench-images
 
-bench: ## what the entrypoint and the probes cost, against Airflow's own commands; writes docs/probe-cost.* and docs/scale.md
+bench: ## what all of it costs, against Airflow's own commands and other tools; writes the figures into README.md and docs/
 	@scripts/bench
 
 lock: ## resolves requirements/*.in anew (AIRFLOW_VERSION=3.3.2 for one Airflow)

@@ -1,13 +1,17 @@
 //! Grooming ten thousand log files beside `find -delete`, and beside `find`, `sort` and `awk` where there is too much,
 //! in one run on one machine: CPU, wall time and memory of each.
 //!
-//! `cargo bench --bench groom -- [FILES]`.
+//! `cargo bench --bench groom -- [FILES]` writes the figures into docs/benchmarks.md.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails ends the benchmark")]
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
+#[path = "../tests/support/page.rs"]
+mod page;
+
 use kube_airflow_init::groom::{Most, Rules, groom};
 use nix::sys::resource::{UsageWho, getrusage};
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -67,8 +71,10 @@ fn main() {
         "find \"$0\" -type f -mtime +15 -delete; find \"$0\" -type f -printf '%T@ %s %p\\0' | sort -zrn | awk -v limit={limit} \
          -v RS='\\0' '{{ sum += $2; sub(/^[^ ]* [^ ]* /, \"\"); if (sum > limit) printf \"%s%c\", $0, 0 }}' | xargs -0 -r rm -f --"
     );
-    println!("{files} files of {KIBIBYTES} KiB, half of them older than 15 days");
-    println!("| | wall | CPU | memory | files left |\n|---|---|---|---|---|");
+    let mut table = format!(
+        "{files} files of {KIBIBYTES} KiB, half of them older than 15 days:\n\n\
+         | | wall | CPU | memory | files left |\n| --- | --- | --- | --- | --- |\n"
+    );
     for (name, command) in [
         ("ours, by age", vec![own.as_str(), "groom", "ROOT", "15", "0"]),
         ("`find -delete`", vec!["find", "ROOT", "-type", "f", "-mtime", "+15", "-delete"]),
@@ -84,6 +90,8 @@ fn main() {
         let figures = String::from_utf8(output.stdout).unwrap();
         let figures: Vec<f64> = figures.split_whitespace().map(|figure| figure.parse().unwrap()).collect();
         let (wall, cpu) = (figures[0] * 1e3, figures[1] * 1e3);
-        println!("| {name} | {wall:.0} ms | {cpu:.0} ms | {:.1} MiB | {} |", figures[2] / 1024.0, count(folder.path()));
+        let (memory, left) = (figures[2] / 1024.0, count(folder.path()));
+        let _ = writeln!(table, "| {name} | {wall:.0} ms | {cpu:.0} ms | {memory:.1} MiB | {left} |");
     }
+    page::write("groom", &table);
 }

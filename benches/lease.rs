@@ -1,6 +1,6 @@
 //! How long no scheduler runs when the one with the lease is gone: its init killed, its machine cut off, a clean stop.
 //!
-//! `cargo bench --bench lease -- [ROUNDS]`. The schedulers are programs that only write down when they start: what is
+//! `cargo bench --bench lease -- [ROUNDS]` writes the figures into docs/lease.md. The schedulers are programs that only write down when they start: what is
 //! measured is ours, from the end of one to the execution of the next, and Postgres is real.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails ends the benchmark")]
@@ -10,6 +10,8 @@
 mod asleep;
 #[path = "../tests/support/common/mod.rs"]
 mod common;
+#[path = "../tests/support/page.rs"]
+mod page;
 #[path = "../tests/support/relay.rs"]
 mod relay;
 
@@ -19,6 +21,7 @@ use common::postgres::server;
 use kube_airflow_init::service::database::Postgres;
 use nix::sys::signal::Signal;
 use relay::{Network, Relay};
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
@@ -79,9 +82,9 @@ fn measure(way: Way) -> f64 {
 
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(ROUNDS);
-    println!(
-        "{:44} {:>8} {:>8} {:>8} {:>8}",
-        "without a scheduler, in seconds", "shortest", "median", "p95", "longest"
+    let mut table = format!(
+        "Seconds without a scheduler, {rounds} times each:\n\n\
+         | | shortest | median | p95 | longest | at most |\n| --- | --- | --- | --- | --- | --- |\n"
     );
     for (name, way, goal) in [
         ("its init is killed", Way::Killed, 5.0),
@@ -91,7 +94,13 @@ fn main() {
         let mut all: Vec<f64> = (0..rounds).map(|_| measure(way)).collect();
         all.sort_by(f64::total_cmp);
         let (p95, longest) = (all[(all.len() * 95).div_ceil(100) - 1], all[all.len() - 1]);
-        println!("{name:44} {:8.3} {:8.3} {p95:8.3} {longest:8.3}", all[0], all[all.len() / 2]);
-        println!("  {} {longest:.3} s, at most {goal} s", if longest <= goal { "held  " } else { "MISSED" });
+        let verdict = if longest <= goal { "met" } else { "missed" };
+        let _ = writeln!(
+            table,
+            "| {name} | {:.3} | {:.3} | {p95:.3} | {longest:.3} | {goal}, {verdict} |",
+            all[0],
+            all[all.len() / 2]
+        );
     }
+    page::write("lease", &table);
 }

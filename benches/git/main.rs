@@ -2,13 +2,15 @@
 //! the process at rest, and the time from a push until it is visible. All in one run, on repositories of this machine.
 //!
 //! `cargo bench --bench git`; the binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else the static release build if there
-//! is one. Writes its figures into `docs/git.md`, between the two marks.
+//! is one. Writes its figures into `docs/git.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails ends the benchmark")]
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
 mod measure;
+#[path = "../../tests/support/page.rs"]
+mod page;
 
 use measure::{Cost, measured};
 use std::fmt::Write as _;
@@ -123,8 +125,8 @@ fn theirs(origin: &Origin, root: &Path, pass: Pass) -> Vec<Command> {
     let head = git(&origin.0, &["rev-parse", "HEAD"]);
     let tree = root.join(".worktrees").join(&head);
     run(root, &["reset", "--soft", "FETCH_HEAD"]);
-    run(root, &["worktree", "add", "--force", "--detach", tree.to_str().unwrap(), "FETCH_HEAD", "--no-checkout"]);
-    run(root, &["-C", tree.to_str().unwrap(), "reset", "--hard", "FETCH_HEAD", "--"]);
+    run(root, &["worktree", "add", "--force", "--detach", tree.to_str().unwrap(), &head, "--no-checkout"]);
+    run(root, &["-C", tree.to_str().unwrap(), "reset", "--hard", &head, "--"]);
     run(root, &["-C", tree.to_str().unwrap(), "submodule", "update", "--init", "--recursive", "--depth", "1"]);
     commands
 }
@@ -248,7 +250,6 @@ fn main() {
                 "| {files} | {name} | {:.0} ms | {:.1} ms | {:.1} MiB | {} | {:.0} ms | {:.1} ms | {:.1} MiB |",
                 o.wall, o.cpu, o.memory, theirs.commands, t.wall, t.cpu, t.memory
             );
-            println!("{row}");
             let _ = writeln!(table, "{row}");
         }
     }
@@ -265,37 +266,5 @@ fn main() {
         spread(&hook),
         spread(&looks)
     );
-    println!("{rest}");
-    write(&format!("{table}\n{}", wrapped(&rest)));
-}
-
-/// Paragraphs in lines of at most 120 characters.
-fn wrapped(text: &str) -> String {
-    let mut out = String::new();
-    for paragraph in text.lines() {
-        let mut length = 0;
-        for word in paragraph.split(' ') {
-            if length > 0 && length + 1 + word.chars().count() > 120 {
-                out.push('\n');
-                length = 0;
-            } else if length > 0 {
-                out.push(' ');
-                length += 1;
-            }
-            out.push_str(word);
-            length += word.chars().count();
-        }
-        out.push('\n');
-    }
-    out
-}
-
-/// Puts the figures between the marks of the page.
-fn write(figures: &str) {
-    const MARKS: [&str; 2] = ["<!-- figures of benches/git -->\n", "<!-- end of figures -->"];
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/git.md");
-    let text = fs::read_to_string(&page).unwrap();
-    let (before, rest) = text.split_once(MARKS[0]).expect("the page has a place for figures");
-    let (_, after) = rest.split_once(MARKS[1]).expect("the place has an end");
-    fs::write(page, format!("{before}{}\n{figures}\n{}{after}", MARKS[0], MARKS[1])).unwrap();
+    page::write("git", &format!("{table}\n{rest}"));
 }

@@ -9,6 +9,10 @@
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
+#[path = "../../tests/support/page.rs"]
+mod page;
+
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -217,32 +221,28 @@ fn main() {
     let (kernel, orphans) = bench.orphans();
     let idle = bench.idle(Duration::from_secs(seconds));
 
-    println!(
-        "\n{:18} {:>9} {:>9} {:>9} {:>8} {:>8} {:>11} {:>8} {:>8}",
-        "", "to child", "to end", "window", "signal", "p99", "orphans/s", "PSS", "wake-ups"
-    );
+    let mut table = "| | start of the command | start to end | a TERM is lost until | signal latency, median | p99 | orphans a second | \
+                     idle memory (PSS) | wake-ups |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        .to_owned();
     for (at, init) in bench.inits.iter().enumerate() {
-        println!(
-            "{:18} {:6.0} us {:6.0} us {:6} us {:5.0} us {:5.0} us {:11.0} {:4} KiB {:8}",
+        let _ = writeln!(
+            table,
+            "| {} | {:.1} ms | {:.1} ms | {:.1} ms | {:.2} ms | {:.2} ms | {:.0} | {} KiB | {} in {seconds} s |",
             init.name,
-            starts[at].0,
-            starts[at].1,
-            windows[at],
-            latencies[at].0,
-            latencies[at].1,
+            starts[at].0 / 1e3,
+            starts[at].1 / 1e3,
+            f64::from(windows[at]) / 1e3,
+            latencies[at].0 / 1e3,
+            latencies[at].1 / 1e3,
             f64::from(ORPHANS) / orphans[at] * 1e3,
             idle[at].0,
             idle[at].1,
         );
     }
-    println!("{:18} {:62.0}", "the kernel alone", f64::from(ORPHANS) / kernel * 1e3);
+    let _ = writeln!(table, "| the kernel alone | | | | | | {:.0} | | |", f64::from(ORPHANS) / kernel * 1e3);
 
-    println!("\ngoals:");
-    let mut missed = 0;
-    let mut goal = |text: String, holds: bool| {
-        missed += i32::from(!holds);
-        println!("  {} {text}", if holds { "held  " } else { "MISSED" });
-    };
+    let mut goals = Vec::new();
+    let mut goal = |text: String, holds: bool| goals.push(format!("{text} ({})", if holds { "met" } else { "missed" }));
     if let Some(tini) = find("tini") {
         let ratio = starts[0].0 / starts[tini].0;
         goal(format!("start to the command's first instruction is {ratio:.2} of tini's, at most 1"), ratio <= 1.0);
@@ -256,7 +256,9 @@ fn main() {
     goal(format!("{ORPHANS} orphans at {ratio:.2} of the kernel's own reaping, at least 0.9"), ratio >= 0.9);
     goal(format!("idle memory {} KiB PSS, at most 1024 KiB", idle[0].0), idle[0].0 <= 1024);
     goal(format!("{} wake-ups in {seconds} s, none", idle[0].1), idle[0].1 == 0);
-    if missed > 0 {
-        println!("{missed} goals missed");
+    if find("before").is_some() {
+        println!("{table}");
+    } else {
+        page::write("init", &format!("{table}\nGoals: {}.\n", goals.join("; ")));
     }
 }

@@ -1,6 +1,7 @@
 //! What one process costs: its own figures, and what it adds to the servers' CPU time.
 
-use crate::common::{pause, postgres, rabbitmq};
+use crate::common::redis::Node;
+use crate::common::{Server, pause, postgres, rabbitmq};
 use crate::stack::process::{command_line, descendants};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -18,23 +19,23 @@ const IDLE: Duration = Duration::from_secs(15);
 pub(crate) struct Cost {
     /// Wall time and CPU time in milliseconds, peak memory in MiB.
     runs: Vec<[f64; 3]>,
-    /// Milliseconds of Postgres' CPU that one run adds.
-    pub(crate) postgres: f64,
-    /// The same of RabbitMQ.
-    pub(crate) rabbitmq: f64,
+    /// Milliseconds of the servers' CPU that one run adds.
+    servers: [f64; 3],
 }
 
+/// The servers, in the order of all their figures.
+pub(crate) const POSTGRES: usize = 0;
+pub(crate) const RABBITMQ: usize = 1;
+pub(crate) const REDIS: usize = 2;
+
 /// Milliseconds of CPU that the servers have used.
-#[derive(Clone, Copy)]
-pub(crate) struct Used {
-    postgres: f64,
-    rabbitmq: f64,
-}
+type Used = [f64; 3];
 
 /// Where the servers' figures are.
 pub(crate) struct Servers {
     postmaster: i32,
     beam: i32,
+    redis: i32,
 }
 
 impl Cost {
@@ -50,14 +51,16 @@ impl Cost {
             pause();
         }
         let (after, seconds) = (servers.used(), begun.elapsed().as_secs_f64());
-        let mean = |sum: f64, before: f64, after: f64, idle: f64| {
-            #[allow(clippy::cast_precision_loss, reason = "a few hundred runs")]
-            let (already, all) = (already as f64, self.runs.len() as f64);
-            (sum * already + after - before - idle * seconds) / all
-        };
-        let postgres = mean(self.postgres, before.postgres, after.postgres, idle.postgres);
-        let rabbitmq = mean(self.rabbitmq, before.rabbitmq, after.rabbitmq, idle.rabbitmq);
-        (self.postgres, self.rabbitmq) = (postgres, rabbitmq);
+        #[allow(clippy::cast_precision_loss, reason = "a few hundred runs")]
+        let (already, all) = (already as f64, self.runs.len() as f64);
+        for (at, sum) in self.servers.iter_mut().enumerate() {
+            *sum = (*sum * already + after[at] - before[at] - idle[at] * seconds) / all;
+        }
+    }
+
+    /// Milliseconds of a server's CPU that one run adds.
+    pub(crate) fn of(&self, server: usize) -> f64 {
+        self.servers[server].max(0.0)
     }
 
     /// The shortest wall time in milliseconds: what it takes when nobody else needs the processor.
@@ -77,13 +80,17 @@ impl Cost {
 }
 
 impl Servers {
-    pub(crate) fn find() -> Self {
+    pub(crate) fn find(redis: &Node) -> Self {
         let postgres = &postgres::server().server;
         let file = std::fs::read_to_string(postgres.folder.join("data/postmaster.pid")).unwrap();
-        let beam = descendants(rabbitmq::server().server.watchdog(), &[]);
+        let process = |server: &Server, command: &str| {
+            let all = descendants(server.watchdog(), &[]);
+            all.into_iter().find(|pid| command_line(*pid).contains(command)).unwrap()
+        };
         Self {
             postmaster: file.lines().next().unwrap().trim().parse().unwrap(),
-            beam: beam.into_iter().find(|pid| command_line(*pid).contains("beam.smp")).unwrap(),
+            beam: process(&rabbitmq::server().server, "beam.smp"),
+            redis: process(&redis.server, "redis-server"),
         }
     }
 
@@ -94,8 +101,8 @@ impl Servers {
             let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
             numbers.iter().map(|number| fields[number - 3].parse::<f64>().unwrap()).sum::<f64>() * 1000.0 / TICKS
         };
-        // Backends are children that end; RabbitMQ is one process.
-        Used { postgres: field(self.postmaster, [16, 17]), rabbitmq: field(self.beam, [14, 15]) }
+        // Backends are children that end; the brokers are one process each.
+        [field(self.postmaster, [16, 17]), field(self.beam, [14, 15]), field(self.redis, [14, 15])]
     }
 
     /// Milliseconds a second without probes: scheduler and worker use the servers too.
@@ -105,10 +112,7 @@ impl Servers {
             pause();
         }
         let (after, seconds) = (self.used(), begun.elapsed().as_secs_f64());
-        Used {
-            postgres: (after.postgres - before.postgres) / seconds,
-            rabbitmq: (after.rabbitmq - before.rabbitmq) / seconds,
-        }
+        [POSTGRES, RABBITMQ, REDIS].map(|at| (after[at] - before[at]) / seconds)
     }
 }
 

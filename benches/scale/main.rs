@@ -14,6 +14,9 @@ mod asleep;
 mod cgroup;
 #[path = "../../tests/support/common/mod.rs"]
 mod common;
+#[allow(dead_code, reason = "the whole page is of this bench")]
+#[path = "../../tests/support/page.rs"]
+mod page;
 mod pods;
 #[allow(dead_code, reason = "each program uses its part")]
 #[path = "../../tests/support/stack/process.rs"]
@@ -127,7 +130,11 @@ fn main() {
         parts.push(Part { pooler: Some(cores), ..part });
         drop(pgbouncer);
         if has_redis {
-            parts.push(ours("workers on Redis", "worker", true, true));
+            let alone = not_probed(Shape { role: "worker", kept: false, redis: true }, (count, time), &place, &servers);
+            let mut part = ours("workers on Redis", "worker", true, true);
+            // What is taken off below is in both.
+            part.used.cpu[2] += idle.cpu[2] - alone.cpu[2];
+            parts.push(part);
             parts.push(theirs("workers on Redis, chart", ["pings", &redis]));
         }
         for part in &mut parts {
@@ -191,6 +198,16 @@ fn url(place: &Place) -> String {
         write!(password, "%{byte:02X}").unwrap();
     }
     format!("postgresql+psycopg2://{user}:{password}@127.0.0.1:{port}/{name}?sslmode=disable")
+}
+
+/// What the servers use while pods run that nobody probes.
+fn not_probed(shape: Shape, (count, time): (usize, Duration), place: &Place, servers: &Servers) -> Used {
+    println!("{count} pods that nobody probes");
+    let pods = shape.begin(count, place);
+    pods::until_running(&pods, shape);
+    let used = servers.watch(time);
+    println!("  {:?} cores, {:?} connections a second", used.cpu, used.opened);
+    used
 }
 
 fn one_of_ours(

@@ -46,6 +46,7 @@ impl Shape {
         fake.set("KUBE_AIRFLOW_HOSTNAME", &format!("{PREFIX}{number}"));
         fake.set("KUBE_AIRFLOW_WAIT_TIMEOUT", "10m");
         if self.redis {
+            speaks(&fake, place.redis);
             fake.set("AIRFLOW__CELERY__BROKER_URL", &format!("redis://127.0.0.1:{}/0", place.redis));
         } else {
             fake.set("RABBITMQ_HOST", place.rabbitmq.host.raw());
@@ -73,6 +74,19 @@ impl Shape {
         };
         (0..count).map(begin).collect()
     }
+}
+
+/// Gives a pod a main process that asks its Redis for messages as often as a Celery worker does: a probe looks at its
+/// connection.
+fn speaks(fake: &Fake, port: u16) {
+    let asks = r"*3\r\n$5\r\nBRPOP\r\n$6\r\nnobody\r\n$1\r\n1\r\n";
+    let lines = [
+        "#!/bin/bash".to_owned(),
+        format!("# {}/python", fake.path("bin").display()),
+        format!("exec 3<>/dev/tcp/127.0.0.1/{port}"),
+        format!("while printf '{asks}' >&3; do read -r -u 3 _; done"),
+    ];
+    std::fs::write(fake.path("bin/airflow"), lines.join("\n") + "\n").unwrap();
 }
 
 /// One of them. Its group ends after it.

@@ -1,5 +1,6 @@
 //! The page: what each part cost, and what that is for ten pods and for thousands.
 
+use crate::page;
 use crate::pods::{LIVENESS, READINESS};
 use crate::servers::NAMES;
 use crate::{CHART, OUTAGE, Part, Return};
@@ -12,26 +13,7 @@ const PODS: [f64; 4] = [10.0, 200.0, 1000.0, 5000.0];
 pub(crate) fn report(parts: &[Part], back: &Return, count: usize, time: Duration) -> String {
     let page = text(parts, back, count, time);
     let blocks = page.trim_end().split("\n\n");
-    blocks.map(wrapped).collect::<Vec<_>>().join("\n\n") + "\n"
-}
-
-/// A paragraph in lines of at most 120 characters; tables and titles as they are.
-fn wrapped(block: &str) -> String {
-    if block.starts_with(['|', '#']) {
-        return block.to_owned();
-    }
-    let (mut out, mut length) = (String::new(), 0);
-    for word in block.split_whitespace() {
-        let more = word.chars().count();
-        if length > 0 {
-            let fits = length + 1 + more <= 120;
-            out.push(if fits { ' ' } else { '\n' });
-            length = if fits { length + 1 } else { 0 };
-        }
-        out.push_str(word);
-        length += more;
-    }
-    out
+    blocks.map(page::wrapped).collect::<Vec<_>>().join("\n\n") + "\n"
 }
 
 fn text(parts: &[Part], back: &Return, count: usize, time: Duration) -> String {
@@ -42,7 +24,7 @@ fn text(parts: &[Part], back: &Return, count: usize, time: Duration) -> String {
          sleeps, its heartbeat or its\nmailbox made by hand, and real probes for {} s after {READINESS} s of running in. Liveness \
          every {LIVENESS} s and readiness every\n{READINESS} s, as in [probes.md](probes.md); beside them what the commands of the \
          official chart say to the servers every\n{CHART} s, by the same libraries. What the servers use without pods is taken \
-         off. The figures are for a thousand pods, by\nthe slope that was measured; those of schedulers include the sidecar that \
+         off, and from Redis what its workers ask for while nobody probes them. The figures are for a thousand pods, by\nthe slope that was measured; those of schedulers include the sidecar that \
          watches the heartbeat. *Nothing kept* is what\na probe costs that asks by itself, as one does that finds nobody to ask. \
          TLS sessions are not resumed: a probe is a process of \
          its own, and rustls keeps sessions in memory only;\na connection that is kept needs none.\n\n\
