@@ -1,5 +1,5 @@
-//! Each Airflow line with `CeleryExecutor` on a real Postgres and RabbitMQ or Redis, each role under an init of its own;
-//! and the commands of docs/tutorial.md on it, as they are printed.
+//! Each Airflow line with `CeleryExecutor` on a real Postgres and RabbitMQ or Redis, each role under an init of its
+//! own; and the commands of docs/tutorial.md on it, as they are printed.
 
 use crate::celery::{Bus, Celery};
 use crate::common::NASTY;
