@@ -2,6 +2,7 @@
 
 use crate::render::{ROOT, list, render, text};
 use crate::skip::skipped;
+use crate::values::refused;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::Path;
@@ -131,4 +132,28 @@ fn a_broker_whose_address_a_secret_has_is_reached_waited_for_and_not_run_here() 
     }
     let settings = render.named("ConfigMap", "airflow-settings").map(|map| map["data"].to_string()).unwrap_or_default();
     assert!(!settings.contains("RABBITMQ_") && !settings.contains("REDIS_"), "{settings}");
+}
+
+#[test]
+fn an_address_in_a_secret_excludes_the_other_ways_to_name_a_broker() {
+    for (values, wanted) in [
+        (json!({ "celery": { "broker": "url" } }), "celery.broker: url takes the address from a Secret; name it"),
+        (
+            json!({ "celery": { "broker": "url" }, "redis": { "host": "r" },
+                "secrets": { "from": { "BROKER_URL": { "name": "b", "key": "u" } } } }),
+            "and redis.host names another broker",
+        ),
+        (
+            json!({ "celery": { "broker": "url" }, "roles": { "worker": { "keda": { "enabled": true, "by": "broker" } } },
+                "secrets": { "from": { "BROKER_URL": { "name": "b", "key": "u" } } } }),
+            "roles.worker.keda.by: broker asks a server of the values",
+        ),
+        (
+            json!({ "secrets": { "from": { "BROKER_URL": { "name": "b", "key": "u" } } } }),
+            "secrets.from.BROKER_URL: is read with celery.broker: url alone",
+        ),
+    ] {
+        let Some(said) = refused(&values) else { return };
+        assert!(said.contains(wanted), "{values}:\n{said}");
+    }
 }
