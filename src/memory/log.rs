@@ -8,22 +8,25 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-/// How long a folder of logs is searched: one on a network may have no end.
-const SEARCH: Duration = Duration::from_secs(3);
 /// How much of a file is read at each of its ends.
 const READ: u64 = 64 * 1024;
 /// What the supervisor of a task writes when KILL has ended it (`airflow/sdk/execution_time/supervisor.py`).
 const KILLED: &str = "\"signal_name\":\"SIGKILL\"";
 
 /// The log of the task instance with this id, below `root`, written since then; else the only one that says that its
-/// task was killed. Airflow 3 lets nobody see who has which file open, so what they say is all there is.
-pub(super) fn find(root: &Path, id: &str, since: SystemTime) -> Option<PathBuf> {
-    let until = Instant::now() + SEARCH;
+/// task was killed. Airflow 3 lets nobody see who has which file open, so what they say is all there is. No task can
+/// write either by printing it: what it prints is quoted. A folder on a network may have no end: nothing is found after
+/// `until`.
+pub(super) fn find(root: &Path, id: Option<&str>, since: SystemTime, until: Instant) -> Option<PathBuf> {
+    let id = id.map(|id| format!("\"ti_id\":\"{id}\""));
     let (mut folders, mut killed) = (vec![root.to_owned()], Vec::new());
-    while let Some(folder) = folders.pop().filter(|_| Instant::now() < until) {
+    while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if Instant::now() > until {
+                return None;
+            }
             let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
             if kind.is_dir() {
                 folders.push(path);
@@ -34,7 +37,7 @@ pub(super) fn find(root: &Path, id: &str, since: SystemTime) -> Option<PathBuf> 
                 continue;
             }
             let text = ends(&path).unwrap_or_default();
-            if text.contains(id) {
+            if id.as_ref().is_some_and(|id| text.contains(id)) {
                 return Some(path);
             }
             if text.contains(KILLED) {
@@ -82,6 +85,7 @@ fn line(time: &str, text: &str, is_json: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_log_is_found_by_the_id_in_it_or_by_its_supervisor_s_last_word() {
@@ -97,13 +101,19 @@ mod tests {
         let two = put("two", &format!("{long}{{{KILLED}}}\n"));
         put("three", "{}");
         fs::write(folder.path().join("a-b.log"), "a-b").unwrap();
-        let find = |id: &str, since| super::find(folder.path(), id, since);
-        let now = SystemTime::now();
-        assert_eq!(find("a-b", now - Duration::from_mins(1)), Some(one));
-        assert_eq!(find("other", now - Duration::from_mins(1)), Some(two));
-        assert_eq!(find("a-b", now + Duration::from_mins(1)), None, "nobody has written since");
+        let minute = Duration::from_mins(1);
+        let (since, until) = (SystemTime::now() - minute, Instant::now() + minute);
+        let find = |id: &str| super::find(folder.path(), Some(id), since, until);
+        assert_eq!(find("a-b"), Some(one));
+        assert_eq!(find("other").as_ref(), Some(&two));
+        assert_eq!(super::find(folder.path(), None, since, until), Some(two));
+        assert_eq!(super::find(folder.path(), None, since + 2 * minute, until), None, "nobody has written since");
+        let over = until.checked_sub(2 * minute).unwrap();
+        assert_eq!(super::find(folder.path(), None, since, over), None, "it takes too long");
+        put("three", r#"{"event":"\"signal_name\":\"SIGKILL\" and \"ti_id\":\"other\""}"#);
+        assert!(find("other").is_some_and(|path| path.ends_with("task_id=two/attempt=1.log")), "a task printed it");
         put("three", KILLED);
-        assert_eq!(find("other", now - Duration::from_mins(1)), None, "it may be either");
+        assert_eq!(find("other"), None, "it may be either");
     }
 
     #[test]

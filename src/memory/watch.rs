@@ -2,7 +2,7 @@
 
 use super::log;
 use super::snapshot::{Snapshot, Victim, task_log};
-use super::title::{Part, Task};
+use super::title::{Part, Task, Title};
 use super::words::{self, Before, Whom};
 use crate::cgroup::{Events, Group, Usage};
 use crate::env::Vars;
@@ -40,6 +40,8 @@ const BREATH: Duration = Duration::from_millis(100);
 const FRESH: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// How often it is looked for somebody who was killed, a breath apart.
 const TRIES: u32 = 5;
+/// How long the logs of tasks are searched for one that was killed.
+const SEARCH: Duration = Duration::from_secs(3);
 
 /// Watches until PID 1 ends this process, or until there is nothing to watch: no memory cgroup that can be read.
 /// `logs` says where the logs of tasks are, for the case that it is needed.
@@ -154,12 +156,15 @@ impl<'a> Watch<'a> {
     }
 
     fn tell(&mut self, victim: Option<&Victim>, own_limit: bool, status: Option<&Status>, before: &Before<'_>) {
-        let log = victim.and_then(|victim| {
+        let seen = victim.and_then(|victim| {
             // Else the log that is open now may be that of the next task.
             let now = || victim.supervisor.filter(|pid| self.before.waits_for_nobody(*pid));
-            let seen = victim.process.log.clone().or_else(|| task_log(Path::new(PROC), now()?));
-            seen.or_else(|| self.searched(victim.process.title.id.as_deref()?))
+            victim.process.log.clone().or_else(|| task_log(Path::new(PROC), now()?))
         });
+        let nameless = |title: &Title| title.part == Part::Task && title.task.is_none();
+        let unknown = victim.is_none_or(|victim| nameless(&victim.process.title));
+        let id = victim.and_then(|victim| victim.process.title.id.as_deref());
+        let log = seen.or_else(|| if unknown { self.searched(id) } else { None });
         let whom = whom(victim, log.as_deref().and_then(Task::of_log), status);
         let text = words::killed(&whom, victim, own_limit, &self.usage, before);
         error!("{text}");
@@ -174,12 +179,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The log of a task instance that nobody was seen to have open. Its supervisor writes a last word into it.
-    fn searched(&self, id: &str) -> Option<PathBuf> {
-        let (root, since) = ((self.logs)()?, SystemTime::now() - 2 * LOOK);
+    /// The log of a task that nobody was seen to have open, or that was never seen itself. Its supervisor writes a last
+    /// word into it.
+    fn searched(&self, id: Option<&str>) -> Option<PathBuf> {
+        let (root, since, until) = ((self.logs)()?, SystemTime::now() - 2 * LOOK, Instant::now() + SEARCH);
         (0..TRIES).find_map(|turn| {
             sleep(BREATH * turn);
-            log::find(&root, id, since)
+            log::find(&root, id, since, until)
         })
     }
 
@@ -227,7 +233,7 @@ fn init(status: Option<&Status>) -> Option<Process> {
 }
 
 fn whom(victim: Option<&Victim>, logged: Option<Task>, status: Option<&Status>) -> Whom {
-    let Some(victim) = victim else { return Whom::Other };
+    let Some(victim) = victim else { return logged.map_or(Whom::Other, |task| Whom::Task(Some(task))) };
     let children = status.iter().flat_map(|status| &status.children);
     let role = children.into_iter().find(|child| child.main.is_some_and(|main| Some(main.pid) == victim.pid));
     if let Some(child) = role {

@@ -68,11 +68,13 @@ pub(super) fn killed(
     let limit = match (own_limit, usage.limit) {
         (true, Some(limit)) => format!("the container had used all of its limit of {}", mib(limit)),
         (true, None) => "the container had used all that it may".to_owned(),
-        // The limit of a pod is the sum of those of its containers, and the kernel may come to it first.
+        // The limit of a pod is the sum of those of its containers, and the kernel may come to it first. A page cache
+        // that once filled the container looks the same.
         (false, Some(limit)) if usage.peak.unwrap_or(usage.used) >= limit - limit / 64 => {
             let used = mib(usage.peak.unwrap_or(usage.used));
             format!(
-                "the container has used {used} of its limit of {}: that, or the one of its pod, was used up",
+                "the container has used {used} at most of its limit of {}: that limit, the one of the pod, or the memory \
+                 of the node was used up",
                 mib(limit)
             )
         }

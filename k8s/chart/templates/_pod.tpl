@@ -246,8 +246,8 @@ capabilities:
 {{- if $values.postgres.tls.ca_secret }}
 - {name: postgres-ca, mountPath: /etc/kube-airflow/postgres, readOnly: true}
 {{- end }}
-{{- with include "kube-airflow.broker_server" (index . 0) }}
-{{- if (index $values .).tls.ca_secret }}
+{{- with include "kube-airflow.broker" (index . 0) }}
+{{- if dig "tls" "ca_secret" "" (index $values . | default dict) }}
 - {name: {{ . }}-ca, mountPath: /etc/kube-airflow/{{ . }}, readOnly: true}
 {{- end }}
 {{- end }}
@@ -330,9 +330,9 @@ capabilities:
 - name: postgres-ca
   secret: {secretName: {{ . | quote }}, items: [{key: ca.crt, path: ca.crt}]}
 {{- end }}
-{{- with include "kube-airflow.broker_server" $top }}
+{{- with include "kube-airflow.broker" $top }}
 {{- $name := . }}
-{{- with (index $values .).tls.ca_secret }}
+{{- with dig "tls" "ca_secret" "" (index $values . | default dict) }}
 - name: {{ $name }}-ca
   secret: {secretName: {{ . | quote }}, items: [{key: ca.crt, path: ca.crt}]}
 {{- end }}

@@ -82,12 +82,9 @@
 {{- with $values.postgres.direct }}{{ $ports = append $ports (splitList ":" . | last) }}{{ end }}
 {{- $_ := set $who "postgres" (include "kube-airflow.endpoint" (list "postgres" $values.postgres $ports) | fromYaml) }}
 {{- if $values.pgbouncer.enabled }}{{ $_ := set $who "pgbouncer" (include "kube-airflow.endpoint" (list "pgbouncer" $values.pgbouncer (list 6432)) | fromYaml) }}{{ end }}
-{{- /* A URL that a Secret has is for one of these ports, as brokers and Sentinels have them. */}}
-{{- if eq (include "kube-airflow.broker" .) "url" }}
-{{- $_ := set $who "broker" (include "kube-airflow.endpoint" (list "broker" (dict "host" "url") (list 5671 5672 6379 26379)) | fromYaml) }}
-{{- end }}
-{{- with include "kube-airflow.broker_server" . }}
-{{- $_ := set $who . (include "kube-airflow.endpoint" (list "broker" (index $values .) (list (include "kube-airflow.broker_port" $top))) | fromYaml) }}
+{{- with include "kube-airflow.broker" . }}
+{{- $section := index $values . | default (dict "host" .) }}
+{{- $_ := set $who . (include "kube-airflow.endpoint" (list "broker" $section (include "kube-airflow.broker_ports" $top | fromYamlArray)) | fromYaml) }}
 {{- end }}
 {{- toYaml $who }}
 {{- end }}

@@ -210,9 +210,9 @@ log_disconnections = 0
 {{- if include "kube-airflow.runs" (list . (list "Celery")) }}{{ .Values.celery.broker }}{{ end }}
 {{- end }}
 
-{{/* The section of the values that the broker has: `rabbitmq`, `redis`, or nothing. */}}
-{{- define "kube-airflow.broker_server" -}}
-{{- include "kube-airflow.broker" . | trimPrefix "url" }}
+{{/* Its ports; behind a URL that a Secret has, those of brokers and Sentinels. */}}
+{{- define "kube-airflow.broker_ports" -}}
+{{- if eq (include "kube-airflow.broker" .) "url" }}[5671, 5672, 6379, 26379]{{ else }}[{{ include "kube-airflow.broker_port" . }}]{{ end }}
 {{- end }}
 
 {{- define "kube-airflow.broker_port" -}}

@@ -47,7 +47,7 @@ pub(crate) fn config(
 ) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let resolver = identity.map(|identity| certified(&provider, identity)).transpose()?;
-    let verifier = Verifier { asked, algorithms: curve::with_ours(provider.signature_verification_algorithms) };
+    let verifier = Verifier { asked, algorithms: curve::algorithms() };
     let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
     let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok(match resolver {

@@ -83,13 +83,16 @@ pub(crate) fn check(
     if constrained(&chain) { Err(Distrust::Constrained) } else { Ok(()) }
 }
 
-/// Whether an authority may not sign a name of a certificate below it. Those that only name themselves on the way are
-/// not asked.
+/// Whether an authority may not sign a name of a certificate below it, or says so in a way that cannot be read. Those
+/// that only name themselves on the way are not asked.
 fn constrained(chain: &[&Certificate<'_>]) -> bool {
-    chain.iter().enumerate().skip(1).any(|(at, authority)| {
-        let Some(constraints) = authority.parsed.name_constraints().ok().flatten() else { return false };
-        let mut below = chain[..at].iter().enumerate().filter(|(at, one)| *at == 0 || !one.names_itself());
-        !below.all(|(at, one)| constraints::allow(constraints.value, &one.parsed, at == 0))
+    chain.iter().enumerate().skip(1).any(|(at, authority)| match authority.parsed.name_constraints() {
+        Ok(None) => false,
+        Ok(Some(constraints)) => {
+            let mut below = chain[..at].iter().enumerate().filter(|(at, one)| *at == 0 || !one.names_itself());
+            !below.all(|(at, one)| constraints::allow(constraints.value, &one.parsed, at == 0))
+        }
+        Err(_) => true,
     })
 }
 

@@ -114,6 +114,30 @@ const RECIPES: &[(&str, &str)] = &[
     ("an authority for addresses", "constrained 'permitted;IP:127.0.0.0/255.0.0.0'"),
     ("an authority for all addresses but these", "constrained 'excluded;IP:127.0.0.0/255.0.0.0'"),
     ("an authority for names of directories", "constrained 'permitted;dirName:names'"),
+    ("an authority for all directories but another", "constrained 'excluded;dirName:names'"),
+    ("an authority for mail alone", "constrained 'permitted;email:example.com'"),
+    ("an authority for what is below the name", "constrained 'permitted;DNS:.localhost'"),
+    ("an authority for two kinds", "constrained 'permitted;DNS:localhost,permitted;IP:127.0.0.1/255.255.255.255'"),
+    ("an authority for a kind of names that nobody compares", "constrained 'permitted;RID:1.2.3'"),
+    (
+        "an authority between, for other names",
+        "authority
+         printf 'basicConstraints=critical,CA:TRUE\\nnameConstraints=permitted;DNS:example.com\\n' > between.ext
+         openssl req -new -nodes -subj /CN=between -out between.csr -keyout between.key
+         openssl x509 -req -in between.csr -days 9 -CA root.crt -CAkey root.key -set_serial 3 -extfile between.ext -out between.crt
+         openssl req -new -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost -out server.csr -keyout server.key
+         signed between server.only; cat server.only between.crt > server.crt",
+    ),
+    (
+        "a common name that an authority may not sign",
+        "constrained 'permitted;DNS:example.com'
+         openssl req -new -nodes -subj /CN=db.example.org -out server.csr -keyout server.key; signed root server.crt",
+    ),
+    (
+        "a common name that an authority may sign",
+        "constrained 'permitted;DNS:example.com'
+         openssl req -new -nodes -subj /CN=db.example.com -out server.csr -keyout server.key; signed root server.crt",
+    ),
     (
         "signed with PSS",
         "openssl req -new -x509 -days 9 -nodes -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:-1 -subj /CN=localhost -keyout server.key -out server.crt; cp server.crt root.crt",
