@@ -10,7 +10,7 @@ mod state;
 
 pub use crate::process::capture::Command;
 pub(crate) use child::secrets;
-pub(crate) use lock::{Attempt, Lock, release, take};
+pub(crate) use lock::{Attempt, Lock, keep, release, take};
 pub use lock::{MIGRATION, OBJECTS, RESTARTS, SPACE};
 pub use state::State;
 

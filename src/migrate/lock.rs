@@ -7,11 +7,12 @@ use crate::exit::Code;
 use crate::metadb::pooled::shares_sessions;
 use crate::metadb::{Refusal, Session};
 use crate::service::database::Database;
-use crate::service::{ATTEMPT, Failure, Limit};
+use crate::service::{ATTEMPT, Failure, GOODBYE, Limit};
 use crate::text::shown_path;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use tokio::time::Instant;
+use tracing::debug;
 
 /// First key of our advisory locks: "KAI1". Two-key locks are a space of their own, apart from Airflow's one-key
 /// numbers 1 and 2.
@@ -67,9 +68,25 @@ pub(crate) async fn take<'a>(
     Ok(if held { Attempt::Held(open) } else { Attempt::Busy })
 }
 
+/// Asks for a lock that is held for long whether it is still ours, so that no firewall forgets its connection, and takes
+/// it again where the server has lost it. Its work goes on also where that fails: the work has begun.
+pub(crate) async fn keep(lock: &mut Option<Lock>, database: &Database, key: i32, limit: Limit) {
+    if let Some(open) = lock
+        && open.owner().await != Owner::NotOurs
+    {
+        return;
+    }
+    *lock = None;
+    if let Err(error) = take(lock, database, key, limit).await {
+        debug!("the lock is lost, and could not be taken again: {error}");
+    }
+}
+
 /// Gives the lock back, if we have it.
 pub(crate) async fn release(lock: &mut Option<Lock>) {
-    if let Some(Lock::Server(session, _)) = lock.take() {
+    if let Some(Lock::Server(mut session, _)) = lock.take() {
+        // The time of its last question may be over for long.
+        session.extend(Instant::now() + GOODBYE);
         // The end of the session is the end of the lock, also when the goodbye gets lost. A closed file likewise.
         session.close().await;
     }

@@ -6,7 +6,7 @@ use crate::cgroup::Group;
 use crate::env::Vars;
 use crate::exit::Code;
 use crate::load::services::{self, direct};
-use crate::migrate::{self, Attempt, RESTARTS};
+use crate::migrate::{self, Attempt, Lock, RESTARTS};
 use crate::plan::Resolved;
 use crate::process::parent::Parent;
 use crate::process::report::Message;
@@ -20,6 +20,9 @@ use tracing::{debug, info, warn};
 
 /// So many looks in a row must find too much: one task that is large for a moment is no reason.
 const LOOKS: u32 = 3;
+
+/// How often the lock is asked for while it is held, in seconds.
+const KEEP: u64 = 20;
 
 /// The times of it.
 struct Pace {
@@ -50,7 +53,6 @@ pub(super) fn run(resolved: &Resolved, percent: u8, vars: &dyn Vars, parent: &Pa
     let Ok((Some(database), _)) = services::of(resolved, vars) else { return Code::Success };
     let server = direct(resolved, &database);
     let database = server.as_ref().unwrap_or(&database);
-    let Ok(runtime) = services::runtime() else { return Code::Os };
     let pace = Pace::of(vars);
     let mut above = 0;
     loop {
@@ -59,6 +61,8 @@ pub(super) fn run(resolved: &Resolved, percent: u8, vars: &dyn Vars, parent: &Pa
         let share = usage.share(usage.held()).unwrap_or_default() * 100.0;
         above = if share >= f64::from(percent) { above + 1 } else { 0 };
         let Some(main) = oldest(vars, &pace).filter(|_| above >= LOOKS) else { continue };
+        // Of its own for each turn: what is left of a connection ends with it.
+        let Ok(runtime) = services::runtime() else { return Code::Os };
         if runtime.block_on(restart(main, database, vars, parent, &pace, || {
             warn!("{share:.0} % of the memory limit are held, and KUBE_AIRFLOW_RESTART_ABOVE is {percent} %");
         })) {
@@ -89,7 +93,7 @@ async fn restart(
         Ok(Attempt::Held(_)) => {
             told();
             parent.tell(&Message::Restart(main.pid));
-            until_back(main, vars, pace).await;
+            until_back(main, vars, pace, database, &mut lock).await;
             true
         }
         Ok(Attempt::Busy) => {
@@ -105,10 +109,13 @@ async fn restart(
     taken
 }
 
-/// Until another process of the role runs, and has for a moment.
-async fn until_back(main: Process, vars: &dyn Vars, pace: &Pace) {
-    loop {
+/// Until another process of the role runs, and has for a moment. A worker drains first, which may take hours.
+async fn until_back(main: Process, vars: &dyn Vars, pace: &Pace, database: &Database, lock: &mut Option<Lock>) {
+    for second in 1.. {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        if second % KEEP == 0 {
+            migrate::keep(lock, database, RESTARTS, ATTEMPT.into()).await;
+        }
         let Some(status) = status::read(vars) else { return };
         let is_back = |child: &Child| child.phase == Phase::Running && now() - child.since >= pace.settled;
         let gone = status.children.iter().all(|child| child.main != Some(main));

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-/// Holds much in its first life, writes when it came and when it was told to go, and takes a second to end.
+/// Holds much in its first life, writes when it came and when it was told to go, and takes longer to end than any
+/// question to the database may.
 const ROLE: &str = r"
 import os, signal, sys, time
 name, journal, mark = sys.argv[1:]
@@ -20,7 +21,7 @@ def say(word):
         file.write(f'{word} {name}\n')
 def down(*_):
     say('down')
-    time.sleep(1)
+    time.sleep(6)
     sys.exit(0)
 signal.signal(signal.SIGTERM, down)
 hold = b'' if os.path.exists(mark) else bytearray(b'x') * (120 << 20)

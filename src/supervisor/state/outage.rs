@@ -51,6 +51,7 @@ impl State {
     /// It is prepared again, once nothing is left of it.
     fn come_back(&mut self, child: Child, out: &mut Vec<Action>) {
         self.children[child].life = Life::Terminating;
+        self.sidecars.stopped(out);
         // What it left behind may hold its port, and may be a task that has something to clean up.
         out.push(Action::Arm(Timer::Restart(child), SWEEP));
         out.push(Action::Clear(child, SIGTERM));
@@ -84,6 +85,7 @@ impl State {
             let steps = slot.policy.steps(grace).enumerate();
             out.extend(steps.map(|(step, after)| Action::Arm(Timer::Step(child, step), after)));
         }
+        self.sidecars.stopping(grace, out);
     }
 
     /// Whether a child may get the next step of its escalation.

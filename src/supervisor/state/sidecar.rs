@@ -187,6 +187,16 @@ impl Sidecars {
         }
     }
 
+    /// The role has stopped, and will start again: who told about its stop ends.
+    pub(super) fn stopped(&mut self, out: &mut Vec<Action>) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if slot.row.when == When::WhileStopping && matches!(slot.life, Life::Running { .. }) {
+                slot.life = Life::Ending;
+                out.extend([Action::EndSidecar(index, SIGTERM), Action::Arm(Timer::Sidecars, END)]);
+            }
+        }
+    }
+
     fn start(&mut self, index: Index, limit: Option<Duration>, out: &mut Vec<Action>) {
         self.slots[index].life = Life::Running { ready: false };
         out.push(Action::StartSidecar(index, limit));
@@ -256,7 +266,9 @@ impl Sidecars {
     pub(super) fn ended(&mut self, index: Index, exit: Exit, out: &mut Vec<Action>) -> Next {
         let slot = &mut self.slots[index];
         let Life::Running { ready } = slot.life else {
-            slot.life = Life::Over { done: false };
+            // The next stop has one of its own.
+            let over = slot.row.when != When::WhileStopping;
+            slot.life = if over { Life::Over { done: false } } else { Life::Idle };
             // It was put out, and the next prepare stage has asked for it before it was gone.
             if slot.row.when == When::Asked && self.question == Some(true) && slot.row.restart == Again::Backoff {
                 slot.life = Life::Waiting;

@@ -165,13 +165,13 @@ impl Stack {
         self.spawn(role, settings, &[]);
     }
 
-    /// [`start`](Self::start) in a cgroup, by the file that a process writes its number into, and without the right to
-    /// look into processes that forbid it, as in a pod.
-    pub(crate) fn start_in(&mut self, role: &str, procs: &Path, settings: &[(&str, &str)]) {
-        let mut command = self.program(role, "/bin/sh");
+    /// Starts `kube-airflow-init WORDS` in a home of the name `own` and in a cgroup, by the file that a process writes
+    /// its number into, and without the right to look into processes that forbid it, as in a pod.
+    pub(crate) fn start_in(&mut self, own: &str, procs: &Path, words: &[&str], settings: &[(&str, &str)]) {
+        let mut command = self.program(own, "/bin/sh");
         command.args(["-c", "echo 0 > \"$0\" && exec setpriv --bounding-set -sys_ptrace \"$@\""]).arg(procs);
-        command.args([env!("CARGO_BIN_EXE_kube-airflow-init"), role]).envs(settings.iter().copied());
-        self.run_init(role, command);
+        command.arg(env!("CARGO_BIN_EXE_kube-airflow-init")).args(words).envs(settings.iter().copied());
+        self.run_init(own, command);
     }
 
     fn spawn(&mut self, role: &str, settings: &[(&str, &str)], without: &[&str]) {

@@ -76,3 +76,18 @@ fn a_role_that_the_kernel_killed_for_want_of_memory_has_a_code_of_its_own() {
         assert_eq!(exits(&state.on(Event::Nobody)), [code]);
     }
 }
+
+#[test]
+fn each_restart_for_memory_has_the_sidecar_of_the_stop() {
+    let tells = sidecar(When::WhileStopping, Again::Never);
+    let (mut state, _) = State::new(1, &worker(Some(MINUTE)), true, Restart::AfterOutage, Vec::new(), &[tells]);
+    for _ in 0..2 {
+        state.on(Event::Became(0));
+        let actions = state.on(Event::Restart(0));
+        assert!(actions.contains(&Action::StartSidecar(0, Some(MINUTE))), "{actions:?}");
+        let actions = state.on(Event::Ended(0, Exit::Code(0)));
+        assert!(actions.contains(&Action::EndSidecar(0, SIGTERM)), "{actions:?}");
+        state.on(Event::SidecarEnded(0, Exit::Killed(SIGTERM)));
+        assert_eq!(state.on(Event::Cleared(0, false)), [Action::Start { child: 0, held: false }]);
+    }
+}
