@@ -1,5 +1,5 @@
 //! PID 1 against tini, dumb-init and catatonit, all in one run on one machine: start, start race, signal latency,
-//! reaping, idle memory and wake-ups. Absolute times depend on the machine; the ratios and goals at the end are the
+//! reaping, idle memory and wake-ups; and what the sidecar that watches the memory costs while nothing happens. Absolute times depend on the machine; the ratios and goals at the end are the
 //! result.
 //!
 //! `cargo bench --bench pid1 -- [--seconds N] [--rounds N]`; the binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else
@@ -9,8 +9,13 @@
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
+mod beside;
+#[path = "../../tests/support/cgroup.rs"]
+mod cgroup;
 #[path = "../../tests/support/page.rs"]
 mod page;
+#[path = "../../tests/support/skip.rs"]
+mod skip;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -240,6 +245,16 @@ fn main() {
         );
     }
     let _ = writeln!(table, "| the kernel alone | | | | | | {:.0} | | |", f64::from(ORPHANS) / kernel * 1e3);
+
+    if let Some((costs, version)) = beside::idle(&binary(), Duration::from_secs(seconds)) {
+        let _ = writeln!(
+            table,
+            "\nBeside a role that sleeps, with cgroup v{version}:\n\n| | memory of its own | wake-ups |\n| --- | --- | --- |"
+        );
+        for cost in costs {
+            let _ = writeln!(table, "| {} | {} KiB | {} in {seconds} s |", cost.name, cost.own, cost.wakes);
+        }
+    }
 
     let mut goals = Vec::new();
     let mut goal = |text: String, holds: bool| goals.push(format!("{text} ({})", if holds { "met" } else { "missed" }));

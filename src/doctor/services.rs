@@ -233,7 +233,8 @@ async fn brokers(brokers: Vec<Broker>) -> Vec<Finding> {
                     None => String::new(),
                 };
                 let tls = if broker.tls().is_some() { "by TLS" } else { "without TLS" };
-                findings.push(Finding::ok("broker", format!("{broker}{at}: {tls}, login in {took} ms")));
+                let is = broker.product(ATTEMPT).await.map_or_else(String::new, |product| format!("{product}, "));
+                findings.push(Finding::ok("broker", format!("{broker}{at}: {is}{tls}, login in {took} ms")));
                 answered = true;
             }
             Err(failure) => findings.push(failed("broker", &failure)),

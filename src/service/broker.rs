@@ -139,6 +139,15 @@ impl Broker {
         }
     }
 
+    /// Product and version, such as `RabbitMQ 3.10.8`, as the broker itself tells them; nothing where it does not.
+    pub(crate) async fn product(&self, limit: impl Into<Limit>) -> Option<String> {
+        match self {
+            Self::Amqp(broker) => broker.product(limit.into()).await,
+            Self::Redis(redis) => redis.product(limit.into()).await,
+            Self::Other(_) => None,
+        }
+    }
+
     /// What is said of a broker that only Celery can speak to.
     pub(crate) fn not_looked_at(&self) -> Failure {
         let reason = format!("{}: this kind of broker is not looked at yet", self.name());

@@ -5,6 +5,8 @@ use super::harness::{Origin, Setup, git, metric};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::process::Command;
+use std::time::Duration;
 
 #[test]
 fn the_default_branch_is_followed_forward_and_backward() {
@@ -289,4 +291,43 @@ fn under_the_name_of_git_sync_the_program_is_git_sync() {
     let status = command.arg("--root").arg(setup.root()).stderr(std::process::Stdio::null()).status().unwrap();
     assert!(status.success());
     assert_eq!(setup.text(), "first");
+}
+
+#[test]
+fn a_clock_that_jumps_stops_no_look_and_takes_no_tree_from_a_reader() {
+    let library = Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketime.so.1"]).output();
+    let library = String::from_utf8(library.unwrap().stdout).unwrap();
+    assert!(!library.is_empty(), "the package faketime is missing: scripts/services installs it");
+    let origin = Origin::new();
+    let setup = Setup::new(&origin.url()).with("stale-worktree-timeout", "1h");
+    let clock = setup.folder().join("clock");
+    let jump = |days: &str| fs::write(&clock, days).unwrap();
+    jump("+0d");
+    let setup = setup.var("LD_PRELOAD", library.trim()).var("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap());
+    // Programs take their time from the file anew each time; the time since the machine started does not jump.
+    let setup = setup.var("FAKETIME_NO_CACHE", "1").var("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let first = origin.head();
+    let sync = setup.start();
+    setup.follows(&sync, &first);
+    let mut reader = Command::new("sleep");
+    let mut reader = reader.arg("1000").current_dir(setup.link().canonicalize().unwrap()).spawn().unwrap();
+    let mut before = first.clone();
+    for (text, days) in [("ahead", "+400d"), ("back", "+0d"), ("behind", "-3000d"), ("again", "+0d")] {
+        jump(days);
+        let next = origin.commit(text);
+        setup.follows(&sync, &next);
+        assert_eq!(setup.text(), text);
+        // Some more looks, after which what is too old would be gone.
+        std::thread::sleep(Duration::from_millis(500));
+        let trees = setup.trees();
+        assert!(trees.contains(&next) && trees.contains(&first), "{days}: {trees:?} without {next} or {first}");
+        before.clone_from(&next);
+    }
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    assert_eq!((setup.hash(), setup.text().as_str()), (before, "again"));
+    let log = sync.log();
+    assert!(!log.contains("ERROR"), "{log}");
+    let days: std::collections::BTreeSet<_> = log.lines().filter_map(|line| line.get(..10)).collect();
+    assert!(days.len() >= 3, "its clock did not jump: {log}");
 }

@@ -1,7 +1,7 @@
 //! The verb `doctor`: on a deployment where all is well, with a real Airflow and its real schema, and on one with ten
 //! faults. Its words are reviewed here; figures are masked.
 
-use crate::common::{NASTY, free_port, postgres, rabbitmq};
+use crate::common::{NASTY, free_port, postgres, rabbitmq, redis};
 use crate::fake;
 use crate::migrating::AIRFLOW;
 use kube_airflow_init::service::broker::Amqp;
@@ -116,7 +116,7 @@ impl Pod {
             regex::Regex::new(pattern).unwrap().replace_all(text, mask).into_owned()
         };
         let text = mask(&text, r"\d+ (ms|MiB)", "N $1");
-        let text = mask(&text, r"PostgreSQL \S+,", "PostgreSQL N,");
+        let text = mask(&text, r"(PostgreSQL|RabbitMQ|Redis) [0-9.]+,", "$1 N,");
         let text = mask(&text, r"the machine has|the limit is|no limit; the machine has", "MEMORY");
         mask(&text, r"(?m)^(\S+ +(memory|user|name|home|logs) ).*$", "$1 …")
     }
@@ -145,7 +145,7 @@ ok       schema    complete for Airflow 3.3.2: revision ";
     assert!(masked.starts_with(expected), "{masked}");
     for line in [
         "ok       keys      FERNET_KEY, KUBE_AIRFLOW_API_SECRET_KEY set; no pod has written a fingerprint yet",
-        "ok       broker    rabbitmq 127.0.0.1:PORT/VHOST: without TLS, login in N ms",
+        "ok       broker    rabbitmq 127.0.0.1:PORT/VHOST: RabbitMQ N, without TLS, login in N ms",
         "ok       api       127.0.0.1:PORT answers with 200 in N ms",
         "ok       dags      the DAGs folder is ROOT/home/dags",
         "ok       status    probes are told in ROOT/run",
@@ -160,6 +160,22 @@ ok       schema    complete for Airflow 3.3.2: revision ";
     let (text, code) = pod.doctor(&["--format", "json", "worker"]);
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&value["good"], &value["for"], code), (&Value::Bool(true), &"worker".into(), Some(0)));
+}
+
+#[test]
+fn a_redis_is_told_with_its_version() {
+    let node = redis::Node::start(&[]);
+    let mut pod = Pod::new(&AIRFLOW);
+    // An empty variable is unset.
+    for name in ["RABBITMQ_HOST", "RABBITMQ_PORT", "RABBITMQ_VHOST", "RABBITMQ_CREDS"] {
+        pod.set(name, "");
+    }
+    pod.set("REDIS_HOST", "127.0.0.1");
+    pod.set("REDIS_PORT", node.port.to_string());
+    let (text, _) = pod.doctor(&["worker"]);
+    let masked = pod.masked(&text);
+    let line = format!("ok       broker    redis 127.0.0.1:{}/0: Redis N, without TLS, login in N ms", node.port);
+    assert!(masked.lines().any(|known| known == line), "no {line:?} in\n{masked}");
 }
 
 #[test]

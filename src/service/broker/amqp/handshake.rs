@@ -10,12 +10,19 @@ use crate::text::{Part, clean, shown_path};
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Connection, ConnectionProperties, ErrorKind};
+use rustls::ClientConfig;
 use secrecy::ExposeSecret;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+/// More than the first frame of any broker.
+const LONGEST_START: usize = 64 * 1024;
 
 impl Amqp {
     /// Whether the broker opens the virtual host for us. `left` of a list are still to be tried, this one among them.
@@ -28,6 +35,24 @@ impl Amqp {
         let _ = timeout(GOODBYE, connection.close(200, "Goodbye".into())).await;
         Ok(())
     }
+
+    /// What the broker says of itself before anybody has logged in, such as `RabbitMQ 3.10.8`: the properties of AMQP's
+    /// `Connection.Start`, which lapin keeps to itself. Nothing where that is not to be had.
+    pub(in crate::service) async fn product(&self, limit: Limit) -> Option<String> {
+        let name = name(self);
+        let (mut stream, until) = dial((&dialled(self), self.port), &name, limit, 1, TcpStream::connect).await.ok()?;
+        let start = match &self.tls {
+            None => timeout_at(until, start(&mut stream)).await.ok()??,
+            Some(tls) => {
+                let server = client::server_name(self.host.raw(), true);
+                let connector = TlsConnector::from(Arc::new(config(&name, tls).ok()?));
+                let mut stream = timeout_at(until, connector.connect(server, stream)).await.ok()?.ok()?;
+                timeout_at(until, start(&mut stream)).await.ok()??
+            }
+        };
+        let [product, version] = ["product", "version"].map(|key| property(&start, key));
+        Some(format!("{} {}", product?, version?))
+    }
 }
 
 /// An open connection, for a check or for talking to Celery's workers. `lapin` runs it on a thread of its own, which
@@ -39,14 +64,13 @@ pub(crate) async fn connect(
     left: usize,
 ) -> Result<(Connection, Instant), Failure> {
     let name = name(broker);
-    let connector = broker.tls.as_ref().map(|tls| connector(&name, tls)).transpose()?;
+    let connector: Option<RustlsConnector> =
+        broker.tls.as_ref().map(|tls| config(&name, tls).map(Into::into)).transpose()?;
     let runtime = lapin::runtime::default_runtime().map_err(|error| failure(broker, &error))?;
     // The steps up to here are ours and not lapin's, because only then each of them has a reason and a limit.
-    // kombu makes one address of that name (`establish_connection`).
-    let local = Part::from("127.0.0.1");
-    let host = if broker.host.raw() == "localhost" { &local } else { &broker.host };
+    let host = dialled(broker);
     let dialled =
-        dial((host, broker.port), &name, limit.into(), left, |address| AsyncTcpStream::connect(&runtime, address));
+        dial((&host, broker.port), &name, limit.into(), left, |address| AsyncTcpStream::connect(&runtime, address));
     let (stream, until) = dialled.await?;
     // Of no use after a TLS handshake, which hides the socket: so it is asked for before.
     let socket = match &stream {
@@ -79,6 +103,34 @@ pub(crate) async fn connect(
         }
         Err(_) => Err(silent(&name)),
     }
+}
+
+/// Whom kombu connects to: it makes one address of `localhost` (`establish_connection`).
+fn dialled(broker: &Amqp) -> Part {
+    if broker.host.raw() == "localhost" { Part::from("127.0.0.1") } else { broker.host.clone() }
+}
+
+/// The first frame of a broker.
+async fn start(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<Vec<u8>> {
+    stream.write_all(b"AMQP\0\0\x09\x01").await.ok()?;
+    stream.flush().await.ok()?;
+    let mut head = [0; 7];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+    let mut frame = vec![0; usize::try_from(length).ok().filter(|length| *length <= LONGEST_START)?];
+    stream.read_exact(&mut frame).await.ok()?;
+    Some(frame)
+}
+
+/// A text of the table of properties: the name with its length, `S`, the length in four bytes, the text. Of a name or a
+/// number alone: it goes into a page that people show to others.
+fn property(start: &[u8], key: &str) -> Option<String> {
+    let mark = [&[u8::try_from(key.len()).ok()?], key.as_bytes(), b"S"].concat();
+    let at = start.windows(mark.len()).position(|window| window == mark)? + mark.len();
+    let length = start.get(at..at + 4)?.try_into().map(u32::from_be_bytes).ok()?;
+    let text = start.get(at + 4..)?.get(..usize::try_from(length).ok()?)?;
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= 40)?;
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c)).then(|| text.to_owned())
 }
 
 /// Ends an attempt that is given up: lapin's thread would otherwise read from a silent server for ever.
@@ -120,7 +172,7 @@ fn uri(broker: &Amqp) -> AMQPUri {
 /// TLS as `[celery] ssl_*` asks for it: only the named authorities are trusted, the system's when none is named.
 /// py-amqp does not ask whether the certificate is for the host (`SSLTransport._wrap_socket_sni`, without
 /// `server_hostname`).
-fn connector(name: &str, settings: &Tls) -> Result<RustlsConnector, Failure> {
+fn config(name: &str, settings: &Tls) -> Result<ClientConfig, Failure> {
     let lasting = |what: String| Failure::lasting(Code::Tls, format!("{name}: {what}"));
     let roots = match &settings.ca {
         None => rustls_native_certs::load_native_certs().certs,
@@ -141,9 +193,7 @@ fn connector(name: &str, settings: &Tls) -> Result<RustlsConnector, Failure> {
         }
     };
     let asked = Asked { roots: Some(roots), ..Asked::default() };
-    let config =
-        client::config(asked, identity, rustls::DEFAULT_VERSIONS).map_err(|error| lasting(error.to_string()))?;
-    Ok(config.into())
+    client::config(asked, identity, rustls::DEFAULT_VERSIONS).map_err(|error| lasting(error.to_string()))
 }
 
 pub(crate) fn silent(name: &str) -> Failure {

@@ -37,6 +37,19 @@ impl Redis {
     pub async fn check(&self, limit: impl Into<Limit>, left: usize) -> Result<(), Failure> {
         connect(self, limit, left).await.map(|_| ())
     }
+
+    /// What the server says of itself, such as `Redis 7.0.15`; nothing where that is not to be had.
+    pub(in crate::service) async fn product(&self, limit: Limit) -> Option<String> {
+        let (mut link, until) = connect(self, limit, 1).await.ok()?;
+        let Reply::Bytes(bytes) = link.ask(vec!["INFO", "server"], until).await.ok()? else { return None };
+        let text = String::from_utf8_lossy(&bytes);
+        let of = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'));
+        let is_version = |text: &&str| text.len() <= 40 && text.chars().all(|c| c.is_ascii_digit() || c == '.');
+        // Valkey names the Redis that it stands for as well.
+        [("Valkey", "valkey_version"), ("Redis", "redis_version")]
+            .into_iter()
+            .find_map(|(name, key)| of(key).filter(is_version).map(|version| format!("{name} {version}")))
+    }
 }
 
 /// A connection to the server that messages go to: the master that a Sentinel names, or the one of the URL. `left`
