@@ -114,6 +114,10 @@ fn publish(line: &Line, schedulers: usize, publications: usize) -> Option<Outcom
         // Each revision has a run of its own.
         let said = out().lines().count();
         runs(&mut stack, "a run on it", said + 1);
+        // Every other commit comes in the middle of a run.
+        if number % 2 == 0 {
+            runs(&mut stack, "the next run has begun", out().lines().count());
+        }
     }
     for window in &windows {
         let (from, to) = window.split_once('|').unwrap();
