@@ -109,6 +109,27 @@ fn sidecars_and_variables_are_beside_every_role() {
 }
 
 #[test]
+fn each_of_two_repositories_has_a_folder_of_its_own_among_the_dags() {
+    let Some(render) = situation("repositories") else { return };
+    let settings = render.named("ConfigMap", "airflow-settings").unwrap();
+    assert_eq!(settings["data"]["AIRFLOW__CORE__DAGS_FOLDER"], "/repositories/dags");
+    for component in ["dag-processor", "worker"] {
+        let pod = render.pod(component).unwrap();
+        let names: Vec<_> = list(&pod.spec()["initContainers"]).iter().map(|one| text(&one["name"])).collect();
+        assert_eq!(names, ["team-a", "team-b"]);
+        for sidecar in list(&pod.spec()["initContainers"]) {
+            assert_eq!(sidecar["restartPolicy"], "Always");
+            assert_eq!(sidecar["image"], pod.main()["image"]);
+            let link = format!("--link=/repositories/dags/{}", text(&sidecar["name"]));
+            assert!(list(&sidecar["args"]).contains(&json!(link)), "{sidecar}");
+        }
+        let policy = render.named("NetworkPolicy", component).unwrap();
+        assert!(list(&policy["spec"]["egress"]).contains(&json!({ "ports": [{ "port": 443, "protocol": "TCP" }] })));
+    }
+    assert_eq!(render.pod("webserver").unwrap().spec()["initContainers"], Value::Null);
+}
+
+#[test]
 fn old_rows_are_deleted_by_airflows_own_command() {
     let Some(render) = situation("cleanup") else { return };
     let job = &render.named("CronJob", "cleanup").unwrap()["spec"];

@@ -196,6 +196,25 @@ fn history_is_as_deep_as_it_is_asked_for() {
 }
 
 #[test]
+fn two_repositories_have_a_folder_each_in_one_place() {
+    let (one, other) = (Origin::new(), Origin::new());
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let setups = [(&one, "team-a"), (&other, "team-b")].map(|(origin, team)| {
+        Setup::new(&origin.url()).with("root", &path(team)).with("link", &path(&format!("dags/{team}")))
+    });
+    let syncs = setups.each_ref().map(Setup::start);
+    let text = |team: &str| fs::read_to_string(path(&format!("dags/{team}/file"))).unwrap_or_default();
+    eventually("both are there", || text("team-a") == "first" && text("team-b") == "first");
+    one.commit("of one team");
+    eventually("one follows", || text("team-a") == "of one team");
+    assert_eq!(text("team-b"), "first");
+    let target = fs::read_link(path("dags/team-a")).unwrap();
+    assert!(target.starts_with("../team-a/.worktrees"), "wherever the volume is mounted: {}", target.display());
+    drop(syncs);
+}
+
+#[test]
 fn a_signal_is_a_look_now() {
     let origin = Origin::new();
     for name in ["SIGHUP", "HUP", "1"] {
