@@ -41,7 +41,12 @@ pub(super) fn database(url: &str, reader: Reader) -> Result<Database, Error> {
 }
 
 fn server(rest: &str, driver: Driver, reader: Reader) -> Result<Database, Error> {
-    postgres(&parts(rest, reader)?, driver, reader).map(Database::Postgres)
+    let server = postgres(&parts(rest, reader)?, driver, reader)?;
+    // libpq can, and this program cannot: what it cannot judge, it leaves to Airflow.
+    if server.parameter("gssencmode") == Some("require") {
+        return Err(Error::Unsupported("postgresql with gssencmode=require"));
+    }
+    Ok(Database::Postgres(server))
 }
 
 fn parts(rest: &str, reader: Reader) -> Result<Parts<'_>, Error> {

@@ -105,6 +105,8 @@ fn refusals_say_what_to_do_and_show_nothing() {
     assert_eq!(refused("db+postgresql://u:hush@h/d"), Error::Backend);
     assert_eq!(refused("postgresql+asyncpg://u:hush@h/d"), Error::Async);
     assert!(matches!(refused("postgresql+pg8000://u:hush@h/d"), Error::Unsupported(_)));
+    let kerberos = "postgresql://u:hush@h/d?gssencmode=require";
+    assert_eq!(refused(kerberos), Error::Unsupported("postgresql with gssencmode=require"));
     assert_eq!(refused("postgres+psycopg://u:hush@h/d"), Error::Unknown);
     assert_eq!(refused("postgresql:///d?host=h1:1&host=h2:2&port=1,2"), Error::Mixed);
     assert_eq!(refused("postgresql:///d?host=h1,h2&port=1,2,3"), Error::Ports);
