@@ -68,8 +68,8 @@ pub(crate) async fn take<'a>(
     Ok(if held { Attempt::Held(open) } else { Attempt::Busy })
 }
 
-/// Asks for a lock that is held for long whether it is still ours, so that no firewall forgets its connection, and takes
-/// it again where the server has lost it. Its work goes on also where that fails: the work has begun.
+/// Asks for a lock that is held for long whether it is still ours, so that no firewall forgets its connection, and
+/// takes it again where the server has lost it. Its work goes on also where that fails: the work has begun.
 pub(crate) async fn keep(lock: &mut Option<Lock>, database: &Database, key: i32, limit: Limit) {
     if let Some(open) = lock
         && open.owner().await != Owner::NotOurs
