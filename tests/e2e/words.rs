@@ -98,7 +98,7 @@ fn a_pod_that_waits_in_vain_says_for_whom_and_what_to_do() {
     let (code, message) = ends(&airflow, "scheduler", "no-port", &[("POSTGRES_PORT", "5433"), limit]);
     // A policy drops what it does not allow; without one the connection is refused.
     assert!(code == 69 && message.contains("5433"), "{code}: {message}");
-    let (code, message) = ends(&airflow, "scheduler", "no-database", &[("POSTGRES_DB", "nowhere")]);
+    let (code, message) = ends(&airflow, "scheduler", "no-database", &[("POSTGRES_DB", "nowhere"), limit]);
     assert!(code == 72 && message.contains("nowhere"), "{code}: {message}");
 }
 
