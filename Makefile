@@ -18,7 +18,7 @@ AIRFLOW_VERSION ?=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{ printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Airflow 3.3.2 on this machine with an example DAG: UI on http://localhost:8080 (PORT=...), Ctrl-C stops
+run: ## Airflow 3.3.2 on this machine with two example DAGs: UI on http://localhost:8080 (PORT=...), Ctrl-C stops
 	@PORT=$(PORT) scripts/run
 
 test: ## installs what is missing, then runs every check and test but the long ones, at most 40 minutes on two cores

@@ -5,6 +5,10 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
+/// Marks all processes that come from one child of ours, wherever they moved: daemons and sessions of their own, too.
+/// Nobody sets it but this program.
+pub const MARK: &str = "KUBE_AIRFLOW_CHILD";
+
 /// Whose name a variable is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {

@@ -3,7 +3,8 @@
 use super::exec::by_shell;
 use super::reaper::Pid;
 use super::signals::Inherited;
-use super::stage::{EXEC, MARK};
+use super::stage::EXEC;
+use crate::env::MARK;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};

@@ -15,6 +15,3 @@ pub const AFTER_END: &str = "after-end";
 
 /// The prepare stage's only further word where it finds out which roles `standalone` has, and reports them.
 pub const ROLES: &str = "roles";
-
-/// Marks all processes that come from one child of ours, wherever they moved: daemons and sessions of their own, too.
-pub const MARK: &str = "KUBE_AIRFLOW_CHILD";

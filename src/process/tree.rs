@@ -2,8 +2,8 @@
 
 use super::reaper::Pid;
 use super::signal::{SIGCONT, SIGKILL, SIGTERM, Signal};
-use super::stage::MARK;
 use super::sys::kill;
+use crate::env::MARK;
 use rustix::process::{Pid as Target, getpid};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

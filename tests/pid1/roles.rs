@@ -94,5 +94,6 @@ fn a_clean_stop_is_told() {
     let (first, second) = ended.last_words.split_once('\n').unwrap();
     assert_eq!(first, "scheduler ended: exit code 0 after SIGTERM; exiting with 0");
     assert!(second.starts_with("It ran for ") && !second.contains("Next:"), "{second}");
+    assert!(ended.err.contains("stopping on SIGTERM: 25 s until KILL\n"), "{}", ended.err);
     assert!(ended.err.trim_end().ends_with(first), "{}", ended.err);
 }

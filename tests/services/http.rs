@@ -361,6 +361,8 @@ fn standalone_starts_a_child_again_beside_the_port() {
     assert_eq!(server(&fake), first);
     fake.signal(Signal::SIGTERM);
     assert_eq!(fake.ended().code(), Some(0));
+    // What the program itself puts into the environment of its children is no mistake of anybody.
+    assert!(!fake.log().contains("has no effect"), "{}", fake.log());
 }
 
 #[test]
