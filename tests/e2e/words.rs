@@ -22,9 +22,10 @@ fn is_reviewed(line: &str) -> bool {
     })
 }
 
-/// Lines of ours in a log, without their time.
+/// Lines of ours in a log, of PID 1 and of its sidecars, without their time.
 fn ours(log: &str) -> Vec<&str> {
-    let lines = log.lines().filter(|line| line.contains(" kube-airflow-init: "));
+    let lines =
+        log.lines().filter(|line| [" kube-airflow-init: ", " kube-airflow-init["].iter().any(|who| line.contains(who)));
     lines.filter_map(|line| line.split_once(' ')).map(|(_, rest)| rest).collect()
 }
 
