@@ -19,10 +19,15 @@ pub(crate) fn idle(program: &Path, time: Duration) -> Option<(Vec<Cost>, u8)> {
     let group = crate::cgroup::Cgroup::new(512)?;
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name).display().to_string();
-    for name in ["lib/python3.12/site-packages/apache_airflow-2.11.2.dist-info", "bin"] {
-        fs::create_dir_all(place(name)).unwrap();
+    let packages = "lib/python3.12/site-packages";
+    for file in
+        [format!("{packages}/apache_airflow-2.11.2.dist-info/METADATA"), format!("{packages}/airflow/__init__.py")]
+    {
+        let file = folder.path().join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
     }
-    fs::write(place("lib/python3.12/site-packages/apache_airflow-2.11.2.dist-info/METADATA"), "").unwrap();
+    fs::create_dir_all(place("bin")).unwrap();
     fs::write(place("bin/airflow"), format!("#!/bin/sh\n# {}\nexec sleep 1000\n", place("bin/python"))).unwrap();
     fs::set_permissions(place("bin/airflow"), fs::Permissions::from_mode(0o755)).unwrap();
     let mut init = Command::new("/bin/sh");

@@ -168,5 +168,5 @@ fn figures_that_pages_quote_are_there_and_of_one_run() {
         }
     }
     let names: Vec<_> = found.keys().map(String::as_str).collect();
-    assert_eq!(names, ["groom", "init", "lease", "probe", "start", "task"]);
+    assert_eq!(names, ["git", "groom", "init", "lease", "probe", "start", "task"]);
 }
