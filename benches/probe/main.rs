@@ -14,7 +14,6 @@ mod common;
 mod measure;
 #[path = "../../tests/support/page.rs"]
 mod page;
-mod plot;
 #[path = "../../tests/support/skip.rs"]
 mod skip;
 #[path = "../../tests/support/stack/mod.rs"]
@@ -88,7 +87,7 @@ fn main() {
     print!("{report}");
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     std::fs::write(docs.join("probe-cost.md"), report).unwrap();
-    std::fs::write(docs.join("probe-cost.svg"), plot::svg(&bars(&rows))).unwrap();
+    std::fs::write(docs.join("probe-cost.svg"), page::plot::svg(&bars(&rows))).unwrap();
     page::write("probe", &in_short(&rows));
 }
 
@@ -274,16 +273,16 @@ fn pods(rows: &[Row]) -> String {
            The chart's ping was measured with one worker: sent to a thousand, it costs RabbitMQ and every worker more than that.\n"
 }
 
-fn bars(rows: &[Row]) -> Vec<plot::Group> {
+fn bars(rows: &[Row]) -> Vec<page::plot::Group> {
     let group = |title, unit, of: fn(&Cost) -> f64| {
-        let bar = |name, at: usize, ours| plot::Bar { name, value: of(&rows[at].cost), ours };
+        let bar = |name, at: usize, ours| page::plot::Bar { name, value: of(&rows[at].cost), ours };
         let bars = vec![
             bar("scheduler: probe", SCHEDULER[0], true),
             bar("airflow jobs check", SCHEDULER[2], false),
             bar("worker: probe", WORKER[0], true),
             bar("celery inspect ping", WORKER[2], false),
         ];
-        plot::Group { title, unit, bars }
+        page::plot::Group { title, unit, bars }
     };
     vec![
         group("CPU of one probe", "ms", |cost| cost.medians().1),

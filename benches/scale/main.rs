@@ -14,7 +14,6 @@ mod asleep;
 mod cgroup;
 #[path = "../../tests/support/common/mod.rs"]
 mod common;
-#[allow(dead_code, reason = "the whole page is of this bench")]
 #[path = "../../tests/support/page.rs"]
 mod page;
 mod pods;

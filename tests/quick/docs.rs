@@ -1,5 +1,8 @@
 //! The documentation says what the program does.
 
+#[path = "../support/page.rs"]
+mod page;
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -166,6 +169,14 @@ fn figures_that_pages_quote_are_there_and_of_one_run() {
             let other = found.insert(one[1].to_owned(), figures.clone());
             assert!(other.is_none_or(|other| other == figures), "{}: {} is of another run", page.display(), &one[1]);
         }
+    }
+    // And so are the pictures. `KUBE_AIRFLOW_TEST_DRAW` draws them anew.
+    for (file, picture) in page::plot::pictures(|name| found[name].clone()) {
+        let path = format!("{ROOT}/docs/{file}");
+        if std::env::var_os("KUBE_AIRFLOW_TEST_DRAW").is_some() {
+            std::fs::write(&path, &picture).unwrap();
+        }
+        assert!(std::fs::read_to_string(&path).is_ok_and(|text| text == picture), "{file} is not what its page says");
     }
     let names: Vec<_> = found.keys().map(String::as_str).collect();
     assert_eq!(names, ["git", "groom", "init", "lease", "probe", "start", "task"]);

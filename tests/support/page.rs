@@ -1,5 +1,11 @@
 //! Puts the figures of a bench between its marks in the pages: whoever quotes a figure quotes the last run.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the figures are the result")]
+
+#[path = "plot.rs"]
+pub(crate) mod plot;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +27,17 @@ pub(crate) fn write(name: &str, figures: &str) {
         }
     }
     assert!(places > 0, "no page has a place for the figures {name}");
+    for (file, picture) in plot::pictures(block) {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(file), picture).unwrap();
+    }
+}
+
+/// The figures of a name, from the first page that has them.
+pub(crate) fn block(name: &str) -> String {
+    let begin = format!("<!-- figures: {name} -->\n");
+    let text =
+        |page: PathBuf| Some(fs::read_to_string(page).unwrap().split_once(&begin)?.1.split_once(END)?.0.to_owned());
+    pages().into_iter().find_map(text).unwrap()
 }
 
 fn pages() -> Vec<PathBuf> {
