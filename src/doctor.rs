@@ -149,8 +149,9 @@ fn answers(
     let questions =
         database.map(|database| Questions { database: resolved.in_schema(database), needed, mode, keys, pod });
     let brokers = brokers.map(|brokers| resolved.secured(brokers));
-    // A role that runs no tasks does not look for it.
-    let api = resolved.api.clone().filter(|_| spec.is_none_or(|spec| spec.tasks != table::Tasks::Never));
+    // A role that runs no tasks does not look for it, and a policy of the network may keep it away.
+    let runs_tasks = |spec: &Spec| spec.tasks == table::Tasks::One || resolved.at_once.is_some();
+    let api = resolved.api.clone().filter(|_| spec.is_none_or(runs_tasks));
     // Where nobody says which role this is, nothing says that it runs tasks.
     let api = api.map(|url| (url.raw().to_owned(), if spec.is_some() { Level::Wrong } else { Level::Warning }));
     let Ok(runtime) = load_services::runtime() else {

@@ -34,6 +34,8 @@ pub(super) struct Place<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub(super) bytes: u64,
+    /// Of so many.
+    pub(super) of: u64,
     /// Some file systems have no number of files.
     pub(super) files: Option<u64>,
 }
@@ -50,10 +52,11 @@ pub(super) fn folder(about: &'static str, place: &Place<'_>, write: bool) -> Fin
         (Err(reason), _) => Finding::wrong(about, format!("{is}, which this user cannot read ({reason})"), elsewhere),
         // Airflow goes on without any DAG.
         _ if !write && !exists => Finding::warning(about, format!("{is}, which does not exist"), elsewhere),
-        (Ok(()), Some(room)) if write && (room.bytes < NO_ROOM || room.files == Some(0)) => {
+        (Ok(()), Some(room)) if write && (room.bytes < NO_ROOM.min(room.of / 4) || room.files == Some(0)) => {
             Finding::wrong(about, format!("{is}, and its volume is full"), "make room, or enlarge it")
         }
-        (Ok(()), Some(room)) if write && room.bytes < LITTLE_ROOM => {
+        // A small volume may be as small as it is meant to be.
+        (Ok(()), Some(room)) if write && room.bytes < LITTLE_ROOM.min(room.of / 10) => {
             let left = format!("{is}, with {} MiB left", room.bytes / MIB);
             Finding::warning(about, left, "make room before its volume is full")
         }
@@ -157,13 +160,14 @@ mod tests {
     use crate::doctor::finding::Level;
 
     fn place(path: &str) -> Place<'_> {
-        let room = Some(Room { bytes: 9000 * MIB, files: Some(9) });
+        let room = Some(Room { bytes: 9000 * MIB, of: 90_000 * MIB, files: Some(9) });
         Place { what: "it", path: Path::new(path), exists: true, is_folder: true, allowed: Ok(()), room }
     }
 
     #[test]
     fn a_folder_is_judged_by_what_is_wanted_of_it() {
-        let room = |mib, files| Some(Room { bytes: mib * MIB, files });
+        let room = |mib, files| Some(Room { bytes: mib * MIB, of: 20_000 * MIB, files });
+        let small = |mib| Some(Room { bytes: mib * MIB, of: 64 * MIB, files: None });
         for (place, write, level, words) in [
             (place("/a"), true, Level::Ok, "it is /a, 9000 MiB left"),
             (place("/a"), false, Level::Ok, "it is /a"),
@@ -173,6 +177,8 @@ mod tests {
             (Place { allowed: Err("no".into()), ..place("/a") }, true, Level::Wrong, "cannot write (no)"),
             (Place { allowed: Err("no".into()), ..place("/a") }, false, Level::Wrong, "cannot read (no)"),
             (Place { room: room(100, None), ..place("/a") }, true, Level::Warning, "with 100 MiB left"),
+            (Place { room: small(60), ..place("/a") }, true, Level::Ok, "it is /a, 60 MiB left"),
+            (Place { room: small(5), ..place("/a") }, true, Level::Wrong, "its volume is full"),
             (Place { room: room(1, None), ..place("/a") }, true, Level::Wrong, "its volume is full"),
             (Place { room: room(9000, Some(0)), ..place("/a") }, true, Level::Wrong, "its volume is full"),
             (Place { room: room(1, None), ..place("/a") }, false, Level::Ok, "it is /a"),

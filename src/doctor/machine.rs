@@ -54,8 +54,9 @@ fn folder(about: &'static str, what: &str, path: &Path, wanted: Use) -> Finding 
     let allowed = access(&there, flags).map_err(|error| reason(&io::Error::from(error)));
     let is_folder = there.is_dir();
     let room = statvfs(&there).ok().map(|about| {
-        let bytes = about.blocks_available().saturating_mul(about.fragment_size());
-        judge::Room { bytes, files: (about.files() > 0).then(|| about.files_available()) }
+        let [bytes, of] =
+            [about.blocks_available(), about.blocks()].map(|blocks| blocks.saturating_mul(about.fragment_size()));
+        judge::Room { bytes, of, files: (about.files() > 0).then(|| about.files_available()) }
     });
     let place = judge::Place { what, path, exists: there == path, is_folder, allowed, room };
     judge::folder(about, &place, wanted == Use::Write)

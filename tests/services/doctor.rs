@@ -157,6 +157,9 @@ ok       schema    complete for Airflow 3.3.2: revision ";
         let (text, code) = pod.doctor(words);
         assert_eq!(code, Some(0), "{words:?}: {text}");
     }
+    // Only who runs tasks looks for the API server.
+    let asks = |words: &[&str]| pod.doctor(words).0.lines().any(|line| line.starts_with("ok       api "));
+    assert_eq!([asks(&["worker"]), asks(&["scheduler"]), asks(&["triggerer"])], [true, false, false]);
     let (text, code) = pod.doctor(&["--format", "json", "worker"]);
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&value["good"], &value["for"], code), (&Value::Bool(true), &"worker".into(), Some(0)));
