@@ -1,6 +1,6 @@
 //! PID 1 against tini, dumb-init and catatonit, all in one run on one machine: start, start race, signal latency,
-//! reaping, idle memory and wake-ups; and what the sidecar that watches the memory costs while nothing happens. Absolute times depend on the machine; the ratios and goals at the end are the
-//! result.
+//! reaping, idle memory and wake-ups; and what the sidecar that watches the memory costs while nothing happens.
+//! Absolute times depend on the machine; the ratios and goals at the end are the result.
 //!
 //! `cargo bench --bench pid1 -- [--seconds N] [--rounds N]`; the binary is that of `KUBE_AIRFLOW_BENCH_BINARY`, else
 //! the static release build if there is one. `KUBE_AIRFLOW_BENCH_BEFORE` names an older binary of ours, for a row.

@@ -52,7 +52,7 @@ pub(super) fn folder(about: &'static str, place: &Place<'_>, write: bool) -> Fin
         (Err(reason), _) => Finding::wrong(about, format!("{is}, which this user cannot read ({reason})"), elsewhere),
         // Airflow goes on without any DAG.
         _ if !write && !exists => Finding::warning(about, format!("{is}, which does not exist"), elsewhere),
-        (Ok(()), Some(room)) if write && (room.bytes < NO_ROOM.min(room.of / 4) || room.files == Some(0)) => {
+        (Ok(()), Some(room)) if write && (room.bytes < NO_ROOM.min(room.of / 40) || room.files == Some(0)) => {
             Finding::wrong(about, format!("{is}, and its volume is full"), "make room, or enlarge it")
         }
         // A small volume may be as small as it is meant to be.
@@ -178,7 +178,9 @@ mod tests {
             (Place { allowed: Err("no".into()), ..place("/a") }, false, Level::Wrong, "cannot read (no)"),
             (Place { room: room(100, None), ..place("/a") }, true, Level::Warning, "with 100 MiB left"),
             (Place { room: small(60), ..place("/a") }, true, Level::Ok, "it is /a, 60 MiB left"),
-            (Place { room: small(5), ..place("/a") }, true, Level::Wrong, "its volume is full"),
+            (Place { room: small(10), ..place("/a") }, true, Level::Ok, "it is /a, 10 MiB left"),
+            (Place { room: small(4), ..place("/a") }, true, Level::Warning, "with 4 MiB left"),
+            (Place { room: small(0), ..place("/a") }, true, Level::Wrong, "its volume is full"),
             (Place { room: room(1, None), ..place("/a") }, true, Level::Wrong, "its volume is full"),
             (Place { room: room(9000, Some(0)), ..place("/a") }, true, Level::Wrong, "its volume is full"),
             (Place { room: room(1, None), ..place("/a") }, false, Level::Ok, "it is /a"),

@@ -76,9 +76,11 @@ pub(crate) async fn keep(lock: &mut Option<Lock>, database: &Database, key: i32,
     {
         return;
     }
-    *lock = None;
-    if let Err(error) = take(lock, database, key, limit).await {
-        debug!("the lock is lost, and could not be taken again: {error}");
+    release(lock).await;
+    match take(lock, database, key, limit).await {
+        Ok(Attempt::Held(_)) => debug!("the server had lost the lock: it is taken again"),
+        Ok(Attempt::Busy) => debug!("the server had lost the lock, and another pod has it now"),
+        Err(error) => debug!("the server has lost the lock, and it could not be taken again: {error}"),
     }
 }
 

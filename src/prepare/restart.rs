@@ -21,15 +21,14 @@ use tracing::{debug, info, warn};
 /// So many looks in a row must find too much: one task that is large for a moment is no reason.
 const LOOKS: u32 = 3;
 
-/// How often the lock is asked for while it is held, in seconds.
-const KEEP: u64 = 20;
-
 /// The times of it.
 struct Pace {
     /// How often the memory is looked at.
     every: Duration,
     /// A role that has run for fewer seconds is not restarted: it would do nothing else.
     youngest: f64,
+    /// How often the lock is asked for while it is held, in seconds.
+    keep: u64,
     /// A role that was started again counts as there after so many seconds: then the next one may go.
     settled: f64,
 }
@@ -38,9 +37,9 @@ impl Pace {
     /// A test has no ten minutes.
     fn of(vars: &dyn Vars) -> Self {
         if cfg!(debug_assertions) && vars.get("KUBE_AIRFLOW_TEST_SOON").is_some() {
-            return Self { every: Duration::from_secs(1), youngest: 0.0, settled: 1.0 };
+            return Self { every: Duration::from_secs(1), youngest: 0.0, keep: 1, settled: 1.0 };
         }
-        Self { every: Duration::from_secs(10), youngest: 600.0, settled: 30.0 }
+        Self { every: Duration::from_secs(10), youngest: 600.0, keep: 20, settled: 30.0 }
     }
 }
 
@@ -113,7 +112,7 @@ async fn restart(
 async fn until_back(main: Process, vars: &dyn Vars, pace: &Pace, database: &Database, lock: &mut Option<Lock>) {
     for second in 1.. {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        if second % KEEP == 0 {
+        if second % pace.keep == 0 {
             migrate::keep(lock, database, RESTARTS, ATTEMPT.into()).await;
         }
         let Some(status) = status::read(vars) else { return };

@@ -59,6 +59,8 @@ struct Slot {
     held: bool,
     /// It hangs in its exit and was told to end, to be started again.
     hangs: bool,
+    /// It was told to end, and has all the time it needs.
+    patient: bool,
     /// The lease is over, and it got KILL, to be prepared again.
     fenced: bool,
     /// The kernel has killed it for want of memory.
@@ -119,6 +121,7 @@ impl State {
             taken: 0,
             held: false,
             hangs: false,
+            patient: false,
             fenced: false,
             out_of_memory: false,
         };
@@ -231,7 +234,8 @@ impl State {
         let slot = &mut self.children[child];
         slot.life = if self.prepared { Life::Preparing } else { Life::Running };
         slot.policy = self.preparation.clone();
-        (slot.held, slot.hangs, slot.fenced, slot.out_of_memory, slot.taken) = (held, false, false, false, 0);
+        (slot.held, slot.hangs, slot.patient, slot.fenced) = (held, false, false, false);
+        (slot.out_of_memory, slot.taken) = (false, 0);
         out.push(Action::Start { child, held });
     }
 
@@ -348,6 +352,8 @@ impl State {
             (Timer::Sidecar(index), Phase::Serving | Phase::Stopping) => self.sidecars.due(index, out),
             (Timer::SidecarStable(index), _) => self.sidecars.stable(index),
             (Timer::Sidecars, Phase::Sweeping { .. }) => self.sidecars.kill(out),
+            // Who tells of a stop. After KILL for everybody it has had its own.
+            (Timer::Sidecars, _) if !self.killed => self.sidecars.kill(out),
             (Timer::Publish, _) => self.sidecars.publish(out),
             (Timer::Fence, Phase::Stopping) => self.kill_in_time(LogEvent::FenceOver, out),
             (Timer::Grace, Phase::Stopping) => self.kill_in_time(LogEvent::GraceOver, out),

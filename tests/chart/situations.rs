@@ -113,14 +113,14 @@ fn each_of_two_repositories_has_a_folder_of_its_own_among_the_dags() {
     let Some(render) = situation("repositories") else { return };
     let settings = render.named("ConfigMap", "airflow-settings").unwrap();
     assert_eq!(settings["data"]["AIRFLOW__CORE__DAGS_FOLDER"], "/repositories/dags");
-    for component in ["dag-processor", "worker"] {
+    for component in ["dag-processor", "worker", "triggerer"] {
         let pod = render.pod(component).unwrap();
         let names: Vec<_> = list(&pod.spec()["initContainers"]).iter().map(|one| text(&one["name"])).collect();
         assert_eq!(names, ["team-a", "team-b"]);
         for sidecar in list(&pod.spec()["initContainers"]) {
             assert_eq!(sidecar["restartPolicy"], "Always");
             assert_eq!(sidecar["image"], pod.main()["image"]);
-            let link = format!("--link=/repositories/dags/{}", text(&sidecar["name"]));
+            let link = format!("--link=/repositories/dags/{}", text(&sidecar["name"]).replace('-', "_"));
             assert!(list(&sidecar["args"]).contains(&json!(link)), "{sidecar}");
         }
         let policy = render.named("NetworkPolicy", component).unwrap();

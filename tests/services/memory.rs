@@ -78,6 +78,40 @@ fn roles_above_the_limit_are_restarted_one_at_a_time() {
 }
 
 #[test]
+fn a_lock_that_the_server_loses_while_a_role_stops_is_taken_again() {
+    let Some(group) = Cgroup::new(200) else { return };
+    let database = postgres::server().database();
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(place("role.py"), ROLE).unwrap();
+    let mut fake = Fake::new("3.3.2");
+    fake.database(&database, NASTY);
+    fake.set("EXECUTOR", "Local");
+    fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
+    fake.set("KUBE_AIRFLOW_RESTART_ABOVE", "50%");
+    fake.set("KUBE_AIRFLOW_TEST_SOON", "1");
+    crate::http::script(
+        &fake,
+        &format!("exec python3 {} one {} {}", place("role.py"), place("journal"), place("mark")),
+    );
+    fake.begin_in(&group.procs(), &["scheduler"]);
+    let sql = |sql: &str| postgres::server().sql(database.name.raw(), sql);
+    let holder = || {
+        sql("SELECT coalesce(max(pid), 0) FROM pg_locks JOIN pg_database d ON d.oid = database \
+             WHERE datname = current_database() AND locktype = 'advisory' AND granted AND objid = 5 AND objsubid = 2")
+    };
+    eventually("it stops under the lock", || holder() != "0");
+    let first = holder();
+    assert_eq!(sql(&format!("SELECT pg_terminate_backend({first})")), "t");
+    eventually("the lock is held again", || !["0", &first].contains(&holder().as_str()));
+    let events = || fs::read_to_string(place("journal")).unwrap_or_default();
+    assert!(!events().ends_with("down one\nup one\n"), "the role was back before: {}", events());
+    eventually("it is back, and the lock is free", || events().ends_with("down one\nup one\n") && holder() == "0");
+    fake.signal(Signal::SIGTERM);
+    assert_eq!(fake.ended().code(), Some(0), "{}", fake.log());
+}
+
+#[test]
 fn a_role_that_only_reads_files_fills_the_page_cache_holds_nothing_and_is_left_alone() {
     let Some(group) = Cgroup::new(100) else { return };
     let folder = tempfile::tempdir().unwrap();

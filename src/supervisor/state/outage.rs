@@ -78,6 +78,8 @@ impl State {
             return;
         }
         let grace = slot.policy.grace;
+        // A time of its life before may run out in this one.
+        slot.patient = grace.is_none();
         out.push(Action::Say(LogEvent::Renewing(child, grace)));
         out.push(Action::Send(child, slot.policy.stop, SIGTERM));
         if let Some(grace) = grace {
@@ -85,7 +87,10 @@ impl State {
             let steps = slot.policy.steps(grace).enumerate();
             out.extend(steps.map(|(step, after)| Action::Arm(Timer::Step(child, step), after)));
         }
-        self.sidecars.stopping(grace, out);
+        // Of several children none has a sidecar of its own.
+        if self.restart == Restart::AfterOutage {
+            self.sidecars.stopping(grace, out);
+        }
     }
 
     /// Whether a child may get the next step of its escalation.
@@ -101,7 +106,7 @@ impl State {
     /// It has not heeded that.
     pub(super) fn still_hangs(&self, child: Child, out: &mut Vec<Action>) {
         let slot = &self.children[child];
-        if slot.hangs && slot.life == Life::Running {
+        if slot.hangs && !slot.patient && slot.life == Life::Running {
             out.push(Action::Send(child, Scope::Group, SIGKILL));
         }
     }

@@ -46,7 +46,7 @@ pub struct Sidecar {
 pub enum When {
     /// As long as the role, from its prepare stage on.
     Always,
-    /// From the first stop signal on, where the role runs by then.
+    /// From the first stop signal on, where the role runs by then, and while it stops to start anew.
     WhileStopping,
     /// From the beginning, until it ends with 0: then it is done.
     UntilDone,
@@ -109,11 +109,17 @@ enum Life {
     },
 }
 
+/// A stop that is to be told; KILL comes after its limit, if ever.
+#[derive(Clone, Copy, Debug)]
+struct Stop(Option<Duration>);
+
 #[derive(Clone, Debug)]
 struct Slot {
     row: Sidecar,
     life: Life,
     failures: u32,
+    /// A stop, with its limit, that it is to tell once the one that tells of an earlier stop has ended.
+    next: Option<Stop>,
 }
 
 impl Slot {
@@ -129,8 +135,17 @@ impl Slot {
         matches!(self.life, Life::Running { ready: true } | Life::Over { done: true })
     }
 
+    /// It is told to end, if it runs.
+    fn tell(&mut self, index: Index, out: &mut Vec<Action>) {
+        if matches!(self.life, Life::Running { .. }) {
+            self.life = Life::Ending;
+            out.extend([Action::EndSidecar(index, SIGTERM), Action::Arm(Timer::Sidecars, END)]);
+        }
+    }
+
     /// It does not come back.
     fn leave(&mut self) {
+        self.next = None;
         self.life = if self.is_there() { Life::Ending } else { Life::Over { done: false } };
     }
 }
@@ -147,7 +162,7 @@ pub(super) struct Sidecars {
 
 impl Sidecars {
     pub(super) fn new(rows: &[Sidecar]) -> Self {
-        let slot = |row: &Sidecar| Slot { row: row.clone(), life: Life::Idle, failures: 0 };
+        let slot = |row: &Sidecar| Slot { row: row.clone(), life: Life::Idle, failures: 0, next: None };
         Self { slots: rows.iter().map(slot).collect(), publishing: false, question: None }
     }
 
@@ -178,11 +193,19 @@ impl Sidecars {
         }
     }
 
-    /// The role runs and was told to stop; KILL comes after `limit`, if ever.
+    /// The role runs and was told to stop; KILL comes after `limit`, if ever. It may have been told before, to start
+    /// anew: what it is told now counts.
     pub(super) fn stopping(&mut self, limit: Option<Duration>, out: &mut Vec<Action>) {
         for index in 0..self.slots.len() {
-            if self.slots[index].row.when == When::WhileStopping && self.slots[index].life == Life::Idle {
-                self.start(index, limit, out);
+            let slot = &mut self.slots[index];
+            match slot.life {
+                _ if slot.row.when != When::WhileStopping => {}
+                Life::Idle | Life::Over { .. } => self.start(index, limit, out),
+                Life::Running { .. } | Life::Ending => {
+                    slot.next = Some(Stop(limit));
+                    slot.tell(index, out);
+                }
+                Life::Waiting => {}
             }
         }
     }
@@ -190,9 +213,12 @@ impl Sidecars {
     /// The role has stopped, and will start again: who told about its stop ends.
     pub(super) fn stopped(&mut self, out: &mut Vec<Action>) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if slot.row.when == When::WhileStopping && matches!(slot.life, Life::Running { .. }) {
-                slot.life = Life::Ending;
-                out.extend([Action::EndSidecar(index, SIGTERM), Action::Arm(Timer::Sidecars, END)]);
+            if slot.row.when == When::WhileStopping {
+                slot.next = None;
+                slot.tell(index, out);
+                if slot.life == Life::Waiting {
+                    slot.life = Life::Idle;
+                }
             }
         }
     }
@@ -266,9 +292,11 @@ impl Sidecars {
     pub(super) fn ended(&mut self, index: Index, exit: Exit, out: &mut Vec<Action>) -> Next {
         let slot = &mut self.slots[index];
         let Life::Running { ready } = slot.life else {
-            // The next stop has one of its own.
-            let over = slot.row.when != When::WhileStopping;
-            slot.life = if over { Life::Over { done: false } } else { Life::Idle };
+            slot.life = Life::Over { done: false };
+            if let Some(Stop(limit)) = slot.next.take() {
+                self.start(index, limit, out);
+                return Next::Nothing;
+            }
             // It was put out, and the next prepare stage has asked for it before it was gone.
             if slot.row.when == When::Asked && self.question == Some(true) && slot.row.restart == Again::Backoff {
                 slot.life = Life::Waiting;

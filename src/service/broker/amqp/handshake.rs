@@ -270,3 +270,25 @@ pub(crate) fn failure(broker: &Amqp, error: &lapin::Error) -> Failure {
         _ => Failure::passing(Code::Unavailable, format!("{name}: {}", clean(&error.to_string()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::property;
+
+    #[test]
+    fn of_what_a_broker_says_of_itself_only_a_name_or_a_number_is_taken() {
+        let of = |text: &[u8]| {
+            let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+            property(&[b"table\x07versionS".as_slice(), &length, text, b"\x07productS"].concat(), "version")
+        };
+        assert_eq!(of(b"3.10.8"), Some("3.10.8".to_owned()));
+        assert_eq!(of(b"4.1.0-rc.1"), Some("4.1.0-rc.1".to_owned()));
+        for text in ["\u{1b}[31m".as_bytes(), b"a b", b"\xff", &[b'9'; 41]] {
+            assert_eq!(of(text), None, "{text:?}");
+        }
+        // A length without its text, and a frame that ends in the middle.
+        assert_eq!(property(b"\x07versionS\xff\xff\xff\xff9", "version"), None);
+        assert_eq!(property(b"\x07versionS\0\0", "version"), None);
+        assert_eq!(property(b"", "version"), None);
+    }
+}

@@ -87,7 +87,26 @@ fn each_restart_for_memory_has_the_sidecar_of_the_stop() {
         assert!(actions.contains(&Action::StartSidecar(0, Some(MINUTE))), "{actions:?}");
         let actions = state.on(Event::Ended(0, Exit::Code(0)));
         assert!(actions.contains(&Action::EndSidecar(0, SIGTERM)), "{actions:?}");
-        state.on(Event::SidecarEnded(0, Exit::Killed(SIGTERM)));
+        // It does not heed that.
+        assert_eq!(state.on(Event::Due(Timer::Sidecars)), [Action::EndSidecar(0, SIGKILL)]);
+        state.on(Event::SidecarEnded(0, Exit::Killed(SIGKILL)));
         assert_eq!(state.on(Event::Cleared(0, false)), [Action::Start { child: 0, held: false }]);
     }
+    // One that has ended before does not tell of the next stop.
+    state.on(Event::Became(0));
+    state.on(Event::Restart(0));
+    state.on(Event::SidecarEnded(0, Exit::Killed(SIGKILL)));
+    assert!(state.on(Event::Signal(SIGTERM)).contains(&Action::StartSidecar(0, Some(MINUTE))));
+}
+
+#[test]
+fn a_stop_during_a_restart_for_memory_is_told_with_its_own_time() {
+    let tells = sidecar(When::WhileStopping, Again::Never);
+    let (mut state, _) = State::new(1, &worker(Some(MINUTE)), true, Restart::AfterOutage, Vec::new(), &[tells]);
+    state.on(Event::Became(0));
+    state.on(Event::Restart(0));
+    let actions = state.on(Event::Signal(SIGTERM));
+    assert!(actions.contains(&Action::EndSidecar(0, SIGTERM)), "{actions:?}");
+    let actions = state.on(Event::SidecarEnded(0, Exit::Killed(SIGTERM)));
+    assert_eq!(actions, [Action::StartSidecar(0, Some(MINUTE))]);
 }

@@ -24,6 +24,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3_usize).prop_map(Step::Ready),
         2 => ((0..3_usize), exit()).prop_map(|(index, exit)| Step::SidecarEnds(index, exit)),
         1 => (0..3_usize).prop_map(Step::Hangs),
+        1 => (0..3_usize).prop_map(Step::Renew),
         1 => Just(Step::Orphans),
     ]
 }

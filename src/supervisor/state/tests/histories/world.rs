@@ -17,6 +17,8 @@ pub(super) enum Step {
     SidecarEnds(usize, Exit),
     /// A sidecar says that a child hangs in its exit.
     Hangs(usize),
+    /// A sidecar says that a child is to start anew.
+    Renew(usize),
     Orphans,
 }
 
@@ -54,8 +56,11 @@ pub(super) struct World {
     pub(super) due: Vec<Signal>,
     pub(super) forwarded: Vec<Signal>,
     pub(super) main_exit: Option<Exit>,
-    /// The children that hang and were told to end, each with the time.
+    /// The children that hang, or are to start anew, and were told to end, each with the time from which on it may get
+    /// KILL.
     hung: Vec<Option<Duration>>,
+    /// Of these, the ones that are to start anew.
+    renewed: Vec<bool>,
     /// In the main child's place a process asks for its services.
     asking: bool,
     pub(super) exit: Option<u8>,
@@ -105,6 +110,7 @@ impl World {
             forwarded: Vec::new(),
             main_exit: None,
             hung: vec![None; count],
+            renewed: vec![false; count],
             asking: false,
             exit: None,
         };
@@ -132,7 +138,7 @@ impl World {
                     assert!(self.stopped.is_none(), "started while stopping");
                     self.held[child] = matches!(action, Action::Start { held: true, .. });
                     assert!(self.asking || self.held[child] || !self.prepared || self.is_open(), "nothing holds it");
-                    (self.alive[child], self.hung[child]) = (true, None);
+                    (self.alive[child], self.hung[child], self.renewed[child]) = (true, None, false);
                     self.became[child] = !self.prepared;
                 }
                 Action::Open(child) => {
@@ -142,7 +148,7 @@ impl World {
                     assert!(self.alive[child], "a signal to a child that is gone");
                     if signal == SIGKILL {
                         let told = self.hung[child].filter(|_| self.stopped.is_none());
-                        assert!(told.is_some_and(|told| self.now >= told + HUNG), "KILL to one that does not hang");
+                        assert!(told.is_some_and(|from| self.now >= from), "KILL to one that does not hang");
                         continue;
                     }
                     if child == 0 {
@@ -167,13 +173,17 @@ impl World {
                 Action::StartSidecar(index, _) => {
                     let (row, beside) = (&self.rows[index], &mut self.sidecars[index]);
                     assert!(!beside.alive && !beside.done && !self.killed, "started without need");
-                    assert!(!beside.started || row.restart == Again::Backoff, "started again");
-                    assert!(row.when != When::WhileStopping || self.stopped.is_some() && self.became[0]);
+                    let tells = row.when == When::WhileStopping;
+                    assert!(!beside.started || tells || row.restart == Again::Backoff, "started again");
+                    let stops = self.stopped.is_some() || self.renewed[0];
+                    assert!(!tells || stops && self.became[0], "nothing stops");
                     assert!(self.alive.contains(&true) || self.stopped.is_none(), "started for nobody");
                     *beside = Beside { alive: true, started: true, ..Beside::default() };
                 }
                 Action::EndSidecar(index, _) => {
-                    assert!(self.sidecars[index].alive && !self.alive.contains(&true), "ended beside a living child");
+                    let tells = self.rows[index].when == When::WhileStopping;
+                    let alone = !self.alive.contains(&true);
+                    assert!(self.sidecars[index].alive && (tells || alone), "ended beside a living child");
                     self.sidecars[index].ending = true;
                 }
                 Action::Fence | Action::Release(_) => unreachable!("there is no lease here"),
@@ -221,9 +231,10 @@ impl World {
 
     fn means_something(&self, timer: Timer) -> bool {
         match timer {
-            Timer::Step(child, _) => self.alive[child] && self.stopped.is_some(),
+            Timer::Step(child, _) => self.alive[child] && (self.stopped.is_some() || self.renewed[child]),
             Timer::Grace => self.alive.contains(&true) && self.stopped.is_some(),
-            Timer::Sweep | Timer::Sidecars => !self.alive.contains(&true),
+            Timer::Sweep => !self.alive.contains(&true),
+            Timer::Sidecars => !self.alive.contains(&true) || self.sidecars.iter().any(|beside| beside.ending),
             Timer::Restart(child) => !self.alive[child] && self.stopped.is_none(),
             Timer::Sidecar(index) => !self.sidecars[index].alive && !self.killed,
             Timer::SidecarStable(index) => self.sidecars[index].alive,
@@ -300,8 +311,18 @@ impl World {
             Step::Hangs(child) => {
                 let child = child % self.alive.len();
                 if self.alive[child] && self.became[child] && !self.asking && self.restart != Restart::Never {
-                    self.hung[child].get_or_insert(self.now);
+                    self.hung[child].get_or_insert(self.now + HUNG);
                     self.event(Event::Hangs(child));
+                }
+            }
+            Step::Renew(child) => {
+                let child = child % self.alive.len();
+                let comes_back = self.restart != Restart::Never && self.stopped.is_none();
+                if self.alive[child] && self.became[child] && !self.asking && comes_back {
+                    self.renewed[child] |= self.hung[child].is_none();
+                    let grace = self.policy.grace.unwrap_or(Duration::MAX);
+                    self.hung[child].get_or_insert(self.now.saturating_add(grace));
+                    self.event(Event::Restart(child));
                 }
             }
             Step::Orphans => self.event(Event::Orphans),
