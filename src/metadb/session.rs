@@ -14,6 +14,8 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) struct Session {
     link: Link,
     until: Instant,
+    /// A question has had no answer yet.
+    owes: bool,
 }
 
 enum Link {
@@ -138,12 +140,13 @@ impl Session {
             Database::Postgres(server) => {
                 let link = postgres::connect(server, limit).await?;
                 let until = link.until;
-                Ok(Some(Self { link: Link::Postgres(Box::new(link)), until }))
+                Ok(Some(Self { link: Link::Postgres(Box::new(link)), until, owes: false }))
             }
             Database::Sqlite(path) => {
                 let until = limit.share(1);
                 let connection = sqlite::open(path).await?;
-                Ok(connection.map(|connection| Self { link: Link::Sqlite(connection, path.clone()), until }))
+                let link = connection.map(|connection| Link::Sqlite(connection, path.clone()));
+                Ok(link.map(|link| Self { link, until, owes: false }))
             }
         }
     }
@@ -193,6 +196,8 @@ impl Session {
         // Texts in it are literals of ours.
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         let until = self.until;
+        // Also where nobody waits for the answer any more.
+        self.owes = true;
         let answer = match &mut self.link {
             Link::Postgres(link) => timeout_at(until, query.fetch_all(&mut link.connection)).await.map(|rows| {
                 let text = |row: &sqlx::postgres::PgRow| {
@@ -212,6 +217,7 @@ impl Session {
                 rows.map_err(|error| Refusal::of(&error, &shown_path(path), Vec::new(), sqlite::failure(path, &error)))
             }),
         };
+        self.owes = answer.is_err();
         answer.unwrap_or_else(|_| {
             Err(Failure::passing(Code::NoAnswer, format!("{}: no answer about {about}", self.name())).into())
         })
@@ -235,11 +241,10 @@ impl Session {
         Ok(!self.rows(&sql, "its tables").await?.is_empty())
     }
 
-    /// Says goodbye; whoever owes an answer is only left.
+    /// Says goodbye, however long ago the last question was; whoever owes an answer is only left.
     pub(crate) async fn close(self) {
-        let late = Instant::now() >= self.until;
         match self.link {
-            Link::Postgres(link) if !late => link.close().await,
+            Link::Postgres(link) if !self.owes => link.close().await,
             // A server that does not answer would not take it.
             Link::Postgres(_) => {}
             Link::Sqlite(connection, _) => sqlite::close(connection).await,

@@ -7,7 +7,7 @@ use crate::exit::Code;
 use crate::metadb::pooled::shares_sessions;
 use crate::metadb::{Refusal, Session};
 use crate::service::database::Database;
-use crate::service::{ATTEMPT, Failure, GOODBYE, Limit};
+use crate::service::{ATTEMPT, Failure, Limit};
 use crate::text::shown_path;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -86,9 +86,7 @@ pub(crate) async fn keep(lock: &mut Option<Lock>, database: &Database, key: i32,
 
 /// Gives the lock back, if we have it.
 pub(crate) async fn release(lock: &mut Option<Lock>) {
-    if let Some(Lock::Server(mut session, _)) = lock.take() {
-        // The time of its last question may be over for long.
-        session.extend(Instant::now() + GOODBYE);
+    if let Some(Lock::Server(session, _)) = lock.take() {
         // The end of the session is the end of the lock, also when the goodbye gets lost. A closed file likewise.
         session.close().await;
     }

@@ -5,6 +5,7 @@ use crate::asleep::Fake;
 use crate::cgroup::Cgroup;
 use crate::client::{get, sample, serve};
 use crate::common::{NASTY, eventually, postgres};
+use kube_airflow_init::service::database::Postgres;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
@@ -31,6 +32,17 @@ while True:
     signal.pause()
 ";
 
+/// A role that is restarted above this part of its limit, and soon.
+fn restarted(database: &Postgres, above: &str) -> Fake {
+    let mut fake = Fake::new("3.3.2");
+    fake.database(database, NASTY);
+    fake.set("EXECUTOR", "Local");
+    fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
+    fake.set("KUBE_AIRFLOW_RESTART_ABOVE", above);
+    fake.set("KUBE_AIRFLOW_TEST_SOON", "1");
+    fake
+}
+
 #[test]
 fn roles_above_the_limit_are_restarted_one_at_a_time() {
     let database = postgres::server().database();
@@ -41,12 +53,7 @@ fn roles_above_the_limit_are_restarted_one_at_a_time() {
     let mut all = Vec::new();
     for name in ["one", "two", "three"] {
         let Some(group) = Cgroup::new(200) else { return };
-        let mut fake = Fake::new("3.3.2");
-        fake.database(&database, NASTY);
-        fake.set("EXECUTOR", "Local");
-        fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
-        fake.set("KUBE_AIRFLOW_RESTART_ABOVE", "50%");
-        fake.set("KUBE_AIRFLOW_TEST_SOON", "1");
+        let mut fake = restarted(&database, "50%");
         let mark = folder.path().join(name);
         let run = format!("exec python3 {} {name} {} {}", role.display(), journal.display(), mark.display());
         crate::http::script(&fake, &run);
@@ -84,12 +91,7 @@ fn a_lock_that_the_server_loses_while_a_role_stops_is_taken_again() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name).display().to_string();
     fs::write(place("role.py"), ROLE).unwrap();
-    let mut fake = Fake::new("3.3.2");
-    fake.database(&database, NASTY);
-    fake.set("EXECUTOR", "Local");
-    fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
-    fake.set("KUBE_AIRFLOW_RESTART_ABOVE", "50%");
-    fake.set("KUBE_AIRFLOW_TEST_SOON", "1");
+    let mut fake = restarted(&database, "50%");
     crate::http::script(
         &fake,
         &format!("exec python3 {} one {} {}", place("role.py"), place("journal"), place("mark")),
@@ -125,12 +127,7 @@ fn a_role_that_only_reads_files_fills_the_page_cache_holds_nothing_and_is_left_a
         dd.arg(format!("of={big}")).args(words.iter().filter(|word| !word.is_empty())).stderr(Stdio::null());
         assert!(dd.status().unwrap().success(), "{words:?}");
     }
-    let mut fake = Fake::new("3.3.2");
-    fake.database(&postgres::server().database(), NASTY);
-    fake.set("EXECUTOR", "Local");
-    fake.set("KUBE_AIRFLOW_API_URL", "http://127.0.0.1:8080");
-    fake.set("KUBE_AIRFLOW_RESTART_ABOVE", "60%");
-    fake.set("KUBE_AIRFLOW_TEST_SOON", "1");
+    let mut fake = restarted(&postgres::server().database(), "60%");
     let port = serve(&mut fake);
     crate::http::script(&fake, &format!("while :; do cat {big} >/dev/null; echo read; sleep 0.2; done"));
     fake.begin_in(&group.procs(), &["scheduler"]);
